@@ -1,0 +1,3 @@
+//! The `pgtide` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! timescale (to be filled).
