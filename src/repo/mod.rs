@@ -1,1 +1,3 @@
-//! repo (to be filled).
+//! The repository: blocks, packs, index, manifests, snapshots, sessions and the check of them all.
+
+pub mod model;

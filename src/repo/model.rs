@@ -1,0 +1,213 @@
+//! What a snapshot is made of. Everything but [`Snapshot`] itself is stored in blocks of format
+//! [`Format::Other`](crate::rows::Format::Other), encoded with postcard, so that what did not change since last
+//! night is stored once. Field order is part of the format (`docs/format.md`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::rows::{BlockId, ColumnKind, Format, RowDigest, Shape};
+
+/// One stored dump: the commit point, stored as JSON in `snapshots/<id>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// When the MVCC snapshot was taken; snapshots are ordered by it.
+    pub time: jiff::Timestamp,
+    /// When the last block was stored.
+    pub finished: jiff::Timestamp,
+    /// Version of pgtide that wrote it.
+    pub tool: String,
+    /// Name of the host that ran the dump.
+    pub host: String,
+    /// Tags given by the user.
+    pub tags: Vec<String>,
+    /// The database that was dumped, and its server.
+    pub source: Source,
+    /// Counts and sizes.
+    pub totals: Totals,
+    /// What the dump wants its reader to know, a line each: objects skipped, sessions that waited.
+    pub warnings: Vec<String>,
+    /// The block that holds the [`Root`].
+    pub root: BlockId,
+}
+
+/// Facts of the source that a restore checks or shows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Source {
+    /// Name of the database.
+    pub database: String,
+    /// Host (or socket directory) as it was connected to.
+    pub host: String,
+    /// Port as it was connected to.
+    pub port: u16,
+    /// `system_identifier` of the cluster, where the role may read it.
+    pub system_identifier: Option<String>,
+    /// `server_version`, for people.
+    pub server_version: String,
+    /// `server_version_num`, for programs.
+    pub server_version_num: i32,
+    /// Version of the `pg_dump` that gave the schema.
+    pub pg_dump_version: String,
+    /// Name of the database's encoding; also the client encoding of all rows.
+    pub encoding: String,
+    /// `datcollate`.
+    pub collate: String,
+    /// `datctype`.
+    pub ctype: String,
+    /// `datlocprovider`: `c`, `i` or `b`.
+    pub locale_provider: String,
+    /// Whether the source was a standby.
+    pub standby: bool,
+    /// Installed extensions.
+    pub extensions: Vec<Extension>,
+}
+
+/// An installed extension.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// `extname`.
+    pub name: String,
+    /// `extversion`.
+    pub version: String,
+    /// The schema it lives in.
+    pub schema: String,
+}
+
+/// Counts and sizes of a snapshot. Bytes of payload are bytes as COPY sent them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Schema entries.
+    pub entries: u64,
+    /// Tables with data of their own (partitions and chunks each count).
+    pub tables: u64,
+    /// Rows of all tables.
+    pub rows: u64,
+    /// Bytes of heap and TOAST at the source.
+    pub source_bytes: u64,
+    /// Bytes of payload.
+    pub payload_bytes: u64,
+    /// Blocks that the tables refer to.
+    pub blocks: u64,
+    /// Blocks this dump added.
+    pub added_blocks: u64,
+    /// Bytes this dump added to the repository, encoded.
+    pub added_bytes: u64,
+    /// Large objects.
+    pub large_objects: u64,
+    /// Seconds from the first connection to the MVCC snapshot.
+    pub lock_seconds: f64,
+    /// Seconds from the MVCC snapshot to the last row.
+    pub read_seconds: f64,
+    /// Seconds altogether.
+    pub seconds: f64,
+}
+
+/// The root of a snapshot's tree. Each list is cut into blocks at places that depend on the content, so that a
+/// change in one place changes one block.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Root {
+    /// Blocks of schema entries (the `schema` room knows their content).
+    pub entries: Vec<BlockId>,
+    /// Blocks that hold `Vec<TableRecord>`, in order of name.
+    pub tables: Vec<BlockId>,
+    /// Blocks that hold `Vec<SequenceValue>`, in order of name.
+    pub sequences: Vec<BlockId>,
+}
+
+/// What a table's rows are for; it decides how a restore loads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TableRole {
+    /// An ordinary table, partition or chunk.
+    Plain,
+    /// A configuration table of an extension: exists with the extension, loaded by appending.
+    ExtensionConfig {
+        /// Name of the extension.
+        extension: String,
+    },
+    /// The pages of all large objects.
+    LargeObjects,
+    /// Owner, privileges and comments of all large objects.
+    LargeObjectMetadata,
+}
+
+/// A column as it was read: always in the order of the COPY.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type as `format_type` prints it.
+    pub type_name: String,
+    /// What the coder makes of it.
+    pub kind: ColumnKind,
+    /// Where its binary value holds OIDs.
+    pub shape: Shape,
+}
+
+/// One table's data in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableRecord {
+    /// Schema of the table.
+    pub schema: String,
+    /// Name of the table.
+    pub name: String,
+    /// What its rows are for.
+    pub role: TableRole,
+    /// Columns in the order of the payload; generated columns are not among them.
+    pub columns: Vec<Column>,
+    /// [`Format::Binary`] or [`Format::Text`].
+    pub format: Format,
+    /// The partition root to load through (schema, name), where loading the leaf would be wrong.
+    pub load_through: Option<(String, String)>,
+    /// Heap pages of a segment.
+    pub segment_pages: u32,
+    /// Bytes of heap and TOAST at the source.
+    pub source_bytes: u64,
+    /// Bytes of payload.
+    pub payload_bytes: u64,
+    /// Count and digest of all rows.
+    pub digest: RowDigest,
+    /// The blocks that hold the [`ManifestShard`]s, in order; none for a table without rows.
+    pub manifest: Vec<BlockId>,
+}
+
+/// A run of a table's segments, in order. Holds ids, sizes and counts, no names.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ManifestShard {
+    /// Segments that have rows.
+    pub segments: Vec<Segment>,
+}
+
+/// The blocks of one segment, in order: their payloads, joined, are the segment's rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Segment {
+    /// Number of the segment: its first heap page divided by the pages of a segment.
+    pub number: u32,
+    /// Its blocks.
+    pub blocks: Vec<BlockRef>,
+}
+
+/// A reference to a block of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockRef {
+    /// The block's id.
+    pub id: BlockId,
+    /// Whether the block is a part of a row.
+    pub format: Format,
+    /// Bytes of its payload.
+    pub payload_len: u32,
+    /// Digest of its rows. Rows of parts count at the last part.
+    pub digest: RowDigest,
+}
+
+/// The value of a sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SequenceValue {
+    /// Schema of the sequence.
+    pub schema: String,
+    /// Name of the sequence.
+    pub name: String,
+    /// Name of the extension whose configuration it is.
+    pub extension: Option<String>,
+    /// `last_value`.
+    pub last_value: i64,
+    /// `is_called`.
+    pub is_called: bool,
+}
