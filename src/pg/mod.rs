@@ -1,1 +1,4 @@
 //! pg (to be filled).
+
+pub mod archive;
+pub mod pg_dump;
