@@ -4,15 +4,20 @@
 //! control, and a COPY path that costs a few nanoseconds a row, on the same session, because a worker needs its DDL, its
 //! locks and its COPY in one transaction. [`Settings`] are libpq's; see `docs/connection.md`.
 
+pub mod archive;
 mod cancel;
+pub mod catalog;
 mod certificate;
 mod connect;
 mod connection;
 mod copy_in;
 mod copy_out;
 mod error;
+pub mod interrupt;
+pub mod pg_dump;
 mod row;
 mod settings;
+pub mod snapshot;
 mod startup;
 mod stream;
 mod tls;

@@ -1,0 +1,610 @@
+//! Finding the right `pg_dump`, and running it for the schema.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::archive::{Archive, ArchiveError};
+
+/// Where installations of PostgreSQL keep their programs; `*` stands for one name.
+const USUAL_PLACES: &[&str] = &[
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/usr/local/pgsql/bin",
+    "/usr/local/pgsql-*/bin",
+    "/opt/homebrew/bin",
+    "/opt/homebrew/opt/postgresql@*/bin",
+    "/opt/homebrew/opt/libpq/bin",
+    "/usr/local/opt/postgresql@*/bin",
+    "/usr/local/opt/libpq/bin",
+    "/Library/PostgreSQL/*/bin",
+    "/Applications/Postgres.app/Contents/Versions/*/bin",
+];
+
+/// How long a child may take to end by itself after it was asked to.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What is kept of a child's messages.
+const STDERR_LIMIT: u64 = 64 * 1024;
+
+/// Why there is no schema from `pg_dump`.
+#[derive(Debug, thiserror::Error)]
+pub enum PgDumpError {
+    /// No suitable program on this machine.
+    #[error(
+        "no pg_dump of PostgreSQL {needed} or later found (there is: {found}); install it (Debian, \
+         Ubuntu: postgresql-client-{needed}; Red Hat: postgresql{needed}; macOS: libpq), or name \
+         one with --pg-dump, for example --pg-dump 'docker exec -i CONTAINER pg_dump -U postgres'"
+    )]
+    Missing {
+        /// The server's major version.
+        needed: i32,
+        /// The programs seen, with their versions.
+        found: String,
+    },
+    /// The given command is no command line.
+    #[error("--pg-dump {command:?} is not a command line: {reason}; quote it as for a shell")]
+    Command {
+        /// As given.
+        command: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The given command does not tell its version.
+    #[error("--pg-dump {command:?} does not answer to --version as pg_dump does: {answer}")]
+    NoVersion {
+        /// As given.
+        command: String,
+        /// What it printed.
+        answer: String,
+    },
+    /// The given command is older than the server.
+    #[error(
+        "--pg-dump {command:?} is version {version}, and the server is version {needed}; \
+         pg_dump must not be older than the server: name a newer one"
+    )]
+    TooOld {
+        /// As given.
+        command: String,
+        /// Its major version.
+        version: i32,
+        /// The server's major version.
+        needed: i32,
+    },
+    /// The program does not start, or cannot be waited for.
+    #[error("cannot run {program}: {source}")]
+    Run {
+        /// The command line.
+        program: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It ran, and failed.
+    #[error("{program} failed ({status}): {stderr}")]
+    Failed {
+        /// The command line.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it printed on stderr.
+        stderr: String,
+    },
+    /// It ended well, but what it wrote cannot be read.
+    #[error("{program}: {source}")]
+    Output {
+        /// The command line.
+        program: String,
+        /// What is wrong with it.
+        #[source]
+        source: ArchiveError,
+    },
+}
+
+impl PgDumpError {
+    /// Whether it failed to lock the tables in time, so that another attempt may succeed.
+    pub fn is_lock_timeout(&self) -> bool {
+        // pg_dump does not print the SQLSTATE, and the server's words depend on lc_messages; the statement itself does
+        // not. A refusal comes with the same statement, but another attempt meets it at once again.
+        matches!(self, PgDumpError::Failed { stderr, .. } if stderr.contains("LOCK TABLE "))
+    }
+}
+
+/// How a child process reaches the database.
+#[derive(Clone, Default)]
+pub struct ChildConnection {
+    /// libpq's environment variables, all of them: what this process inherited is not passed on.
+    pub env: Vec<(String, String)>,
+    /// The database.
+    pub dbname: String,
+}
+
+impl fmt::Debug for ChildConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The values may hold a password.
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ChildConnection")
+            .field("env", &names)
+            .field("dbname", &self.dbname)
+            .finish()
+    }
+}
+
+/// What to ask of `pg_dump`.
+#[derive(Clone, Debug, Default)]
+pub struct SchemaRequest {
+    /// The exported MVCC snapshot to read in.
+    pub snapshot: Option<String>,
+    /// How long it may wait for its table locks.
+    pub lock_wait_timeout: Option<Duration>,
+    /// Selection and other options, passed on as they are.
+    pub extra: Vec<String>,
+}
+
+/// A `pg_dump` that suits the server.
+#[derive(Clone, Debug)]
+pub struct PgDump {
+    command: Vec<OsString>,
+    major: i32,
+}
+
+impl PgDump {
+    /// Takes the explicit command (any command line), or finds the lowest major version that is not below the
+    /// server's (`170004`) in `PATH` and the usual places.
+    pub fn find(explicit: Option<&str>, server_version: i32) -> Result<PgDump, PgDumpError> {
+        let needed = server_version / 10_000;
+        match explicit {
+            Some(command) => Self::explicit(command, needed),
+            None => Self::lowest(candidates(std::env::var_os("PATH")), needed),
+        }
+    }
+
+    fn explicit(command: &str, needed: i32) -> Result<PgDump, PgDumpError> {
+        let refused = |reason: String| PgDumpError::Command {
+            command: command.into(),
+            reason,
+        };
+        let words = shell_words::split(command).map_err(|error| refused(error.to_string()))?;
+        let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+        if words.is_empty() {
+            return Err(refused("it is empty".into()));
+        }
+        let answer = ask_version(&words).map_err(|source| PgDumpError::Run {
+            program: command.into(),
+            source,
+        })?;
+        match parse_major(&answer) {
+            Some(version) if version < needed => Err(PgDumpError::TooOld {
+                command: command.into(),
+                version,
+                needed,
+            }),
+            Some(major) => Ok(PgDump {
+                command: words,
+                major,
+            }),
+            None => Err(PgDumpError::NoVersion {
+                command: command.into(),
+                answer: answer.trim().into(),
+            }),
+        }
+    }
+
+    fn lowest(candidates: Vec<PathBuf>, needed: i32) -> Result<PgDump, PgDumpError> {
+        let mut best: Option<PgDump> = None;
+        let mut found = Vec::new();
+        for path in candidates {
+            let command = vec![path.clone().into_os_string()];
+            let Some(major) = ask_version(&command).ok().as_deref().and_then(parse_major) else {
+                continue;
+            };
+            found.push(format!("{} {major}", path.display()));
+            if major >= needed && best.as_ref().is_none_or(|best| major < best.major) {
+                best = Some(PgDump { command, major });
+            }
+        }
+        best.ok_or_else(|| PgDumpError::Missing {
+            needed,
+            found: if found.is_empty() {
+                "none".into()
+            } else {
+                found.join(", ")
+            },
+        })
+    }
+
+    /// The program's major version.
+    pub fn major(&self) -> i32 {
+        self.major
+    }
+
+    /// Starts reading the schema. The password, if any, travels in the environment, never among the arguments.
+    pub fn schema(
+        &self,
+        connection: &ChildConnection,
+        request: &SchemaRequest,
+    ) -> Result<RunningPgDump, PgDumpError> {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]);
+        // --create adds the database's own entries, which describe it and are restored on demand only.
+        command.args([
+            "--section=pre-data",
+            "--section=post-data",
+            "--no-blobs",
+            "--create",
+            "-Fc",
+            "-Z0",
+            "--no-password",
+        ]);
+        if let Some(snapshot) = &request.snapshot {
+            command.arg(format!("--snapshot={snapshot}"));
+        }
+        if let Some(timeout) = request.lock_wait_timeout {
+            command.arg(format!("--lock-wait-timeout={}", timeout.as_millis()));
+        }
+        command.args(&request.extra);
+        command.arg(format!("--dbname={}", dbname_argument(&connection.dbname)));
+        for (name, _) in std::env::vars_os() {
+            if is_connection_variable(&name.to_string_lossy()) {
+                command.env_remove(name);
+            }
+        }
+        command.envs(connection.env.iter().map(|(name, value)| (name, value)));
+        // Messages that can be searched; pg_dump writes the archive in the database's encoding in any locale.
+        command.env("LC_ALL", "C");
+        RunningPgDump::start(command, self.to_string())
+    }
+}
+
+impl fmt::Display for PgDump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> = self
+            .command
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        f.write_str(&shell_words::join(words))
+    }
+}
+
+/// A `pg_dump` at work. Dropping it ends the child.
+#[derive(Debug)]
+pub struct RunningPgDump {
+    child: Arc<Mutex<Child>>,
+    program: String,
+    archive: Option<JoinHandle<Result<Archive, ArchiveError>>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+/// Ends a running `pg_dump` from another thread.
+#[derive(Clone, Debug)]
+pub struct PgDumpKiller(Arc<Mutex<Child>>);
+
+impl PgDumpKiller {
+    /// Asks the child to stop, and ends it if it does not; returns when it is gone.
+    pub fn kill(&self) {
+        let mut child = lock(&self.0);
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        // A pg_dump that is asked cancels its query on the server; one that is killed leaves it running.
+        if let Some(pid) = i32::try_from(child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let start = Instant::now();
+        while start.elapsed() < GRACE {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+impl RunningPgDump {
+    fn start(mut command: Command, program: String) -> Result<Self, PgDumpError> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let failed = |source| PgDumpError::Run {
+            program: program.clone(),
+            source,
+        };
+        let mut child = command.spawn().map_err(failed)?;
+        let stdout = child.stdout.take();
+        let stderr = child.stderr.take();
+        let running = |archive, stderr| Self {
+            child: Arc::new(Mutex::new(child)),
+            program: program.clone(),
+            archive,
+            stderr,
+        };
+        let (Some(stdout), Some(mut stderr)) = (stdout, stderr) else {
+            drop(running(None, None));
+            return Err(failed(std::io::Error::other("its output is not connected")));
+        };
+        let archive = std::thread::spawn(move || {
+            let mut stdout = std::io::BufReader::with_capacity(1 << 18, stdout);
+            let archive = Archive::read(&mut stdout);
+            // The child must be able to write to its end, whatever we think of what it wrote.
+            let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+            archive
+        });
+        let stderr = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = stderr.by_ref().take(STDERR_LIMIT).read_to_end(&mut bytes);
+            let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+            String::from_utf8_lossy(&bytes).trim().to_string()
+        });
+        Ok(running(Some(archive), Some(stderr)))
+    }
+
+    /// A handle to end it from another thread.
+    pub fn killer(&self) -> PgDumpKiller {
+        PgDumpKiller(Arc::clone(&self.child))
+    }
+
+    /// Waits for its end. What it said without failing comes with the archive.
+    pub fn wait(mut self) -> Result<(Archive, String), PgDumpError> {
+        let archive = self.archive.take().map(JoinHandle::join);
+        let stderr = self
+            .stderr
+            .take()
+            .and_then(|thread| thread.join().ok())
+            .unwrap_or_default();
+        let program = std::mem::take(&mut self.program);
+        // Both its outputs are closed, so this takes no time worth noting while the lock is held.
+        let status = lock(&self.child).wait();
+        let status = status.map_err(|source| PgDumpError::Run {
+            program: program.clone(),
+            source,
+        })?;
+        if !status.success() {
+            return Err(PgDumpError::Failed {
+                program,
+                status,
+                stderr,
+            });
+        }
+        match archive {
+            Some(Ok(Ok(archive))) => Ok((archive, stderr)),
+            Some(Ok(Err(source))) => Err(PgDumpError::Output { program, source }),
+            _ => {
+                let source = std::io::Error::other("the thread that reads its output died");
+                Err(PgDumpError::Run { program, source })
+            }
+        }
+    }
+}
+
+impl Drop for RunningPgDump {
+    fn drop(&mut self) {
+        self.killer().kill();
+    }
+}
+
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// libpq takes a name with `=` in it, or one that looks like a URI, for a connection string.
+fn dbname_argument(dbname: &str) -> String {
+    let is_conninfo = dbname.contains('=')
+        || dbname.starts_with("postgresql://")
+        || dbname.starts_with("postgres://");
+    if is_conninfo {
+        format!(
+            "dbname='{}'",
+            dbname.replace('\\', "\\\\").replace('\'', "\\'")
+        )
+    } else {
+        dbname.to_string()
+    }
+}
+
+/// Variables a child must not inherit: libpq's, because the caller gives those of the one address it
+/// chose, and our own, which hold secrets.
+fn is_connection_variable(name: &str) -> bool {
+    const NOT_LIBPQ: [&str; 3] = ["PGSYSCONFDIR", "PGLOCALEDIR", "PGCLUSTER"];
+    name.starts_with("PG") && !NOT_LIBPQ.contains(&name)
+}
+
+fn ask_version(command: &[OsString]) -> std::io::Result<String> {
+    let output = Command::new(&command[0])
+        .args(&command[1..])
+        .arg("--version")
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()?;
+    let mut answer = String::from_utf8_lossy(&output.stdout).into_owned();
+    answer.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok(answer)
+}
+
+/// `pg_dump (PostgreSQL) 17.4 (Debian 17.4-1)`, `pg_dump (PostgreSQL) 19devel`.
+fn parse_major(answer: &str) -> Option<i32> {
+    let rest = answer.split("(PostgreSQL)").nth(1)?.trim_start();
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest[..digits].parse().ok()
+}
+
+fn candidates(path: Option<OsString>) -> Vec<PathBuf> {
+    let mut directories: Vec<PathBuf> = path
+        .iter()
+        .flat_map(std::env::split_paths)
+        .filter(|path| path.is_absolute())
+        .collect();
+    for pattern in USUAL_PLACES {
+        directories.extend(expand(pattern));
+    }
+    let mut seen = BTreeSet::new();
+    let mut result = Vec::new();
+    for directory in directories {
+        let path = directory.join("pg_dump");
+        let Ok(real) = path.canonicalize() else {
+            continue;
+        };
+        // Debian's wrapper chooses a version by the connection; it is asked for one and then runs another. What it
+        // chooses from is among the usual places.
+        if real.file_name().is_some_and(|name| name == "pg_wrapper") {
+            continue;
+        }
+        if real.is_file() && seen.insert(real) {
+            result.push(path);
+        }
+    }
+    result
+}
+
+/// The existing directories of a pattern with at most one `*`.
+fn expand(pattern: &str) -> Vec<PathBuf> {
+    let Some((before, after)) = pattern.split_once('*') else {
+        return vec![PathBuf::from(pattern)];
+    };
+    let Some((parent, prefix)) = before.rsplit_once('/') else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(Path::new(parent))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with(prefix)).collect();
+    names.sort();
+    names
+        .into_iter()
+        .map(|name| PathBuf::from(format!("{parent}/{name}{after}")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn script(directory: &Path, name: &str, body: &str) -> PathBuf {
+        let path = directory.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn version(directory: &Path, name: &str, version: &str) -> PathBuf {
+        script(
+            directory,
+            name,
+            &format!("echo 'pg_dump (PostgreSQL) {version}'"),
+        )
+    }
+
+    #[test]
+    fn takes_the_lowest_that_is_not_too_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = vec![
+            version(dir.path(), "a", "14.3"),
+            version(dir.path(), "b", "19devel"),
+            version(dir.path(), "c", "17.4 (Debian 17.4-1)"),
+            script(dir.path(), "d", "exit 1"),
+        ];
+        assert_eq!(PgDump::lowest(paths.clone(), 15).unwrap().major(), 17);
+        assert_eq!(PgDump::lowest(paths.clone(), 18).unwrap().major(), 19);
+        let error = PgDump::lowest(paths, 20).unwrap_err().to_string();
+        assert!(
+            error.contains("postgresql-client-20") && error.contains("c 17"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_explicit_command_is_any_command_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = version(dir.path(), "with space", "17.4");
+        let command = format!("env X=1 '{}' -U postgres", path.display());
+        let found = PgDump::find(Some(&command), 170_004).unwrap();
+        assert_eq!(found.major(), 17);
+        assert_eq!(found.command.len(), 5);
+        let error = PgDump::find(Some(&command), 180_001).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                PgDumpError::TooOld {
+                    version: 17,
+                    needed: 18,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let error = PgDump::find(Some("'unfinished"), 170_004).unwrap_err();
+        assert!(matches!(error, PgDumpError::Command { .. }), "{error}");
+        let error = PgDump::find(Some("echo hello"), 170_004).unwrap_err();
+        assert!(matches!(error, PgDumpError::NoVersion { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_failure_carries_what_the_child_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let body = "case $1 in --version) echo 'pg_dump (PostgreSQL) 17.4';; \
+                    *) echo \"pg_dump: error: LOCK TABLE $PGHOST $PGPASSWORD\" >&2; exit 3;; esac";
+        let path = script(dir.path(), "pg_dump", body);
+        let dump = PgDump::explicit(path.to_str().unwrap(), 17).unwrap();
+        let connection = ChildConnection {
+            env: vec![("PGHOST".into(), "here".into())],
+            dbname: "db".into(),
+        };
+        let error = dump
+            .schema(&connection, &SchemaRequest::default())
+            .unwrap()
+            .wait()
+            .unwrap_err();
+        assert!(error.is_lock_timeout());
+        assert!(error.to_string().contains("LOCK TABLE here"), "{error}");
+    }
+
+    #[test]
+    fn a_dropped_child_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let body =
+            "case $1 in --version) echo 'pg_dump (PostgreSQL) 17.4';; *) exec sleep 60;; esac";
+        let path = script(dir.path(), "pg_dump", body);
+        let dump = PgDump::explicit(path.to_str().unwrap(), 17).unwrap();
+        let running = dump
+            .schema(&ChildConnection::default(), &SchemaRequest::default())
+            .unwrap();
+        let start = Instant::now();
+        let killer = running.killer();
+        let thread = std::thread::spawn(move || running.wait());
+        killer.kill();
+        let error = thread.join().unwrap().unwrap_err();
+        assert!(matches!(error, PgDumpError::Failed { .. }), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn database_names_are_names() {
+        assert_eq!(dbname_argument("a b"), "a b");
+        assert_eq!(dbname_argument("a='b\\"), "dbname='a=\\'b\\\\'");
+        assert_eq!(dbname_argument("postgres://x"), "dbname='postgres://x'");
+    }
+
+    #[test]
+    fn secrets_are_not_inherited() {
+        for name in ["PGPASSWORD", "PGTIDE_PASSWORD", "PGOPTIONS", "PGSERVICE"] {
+            assert!(is_connection_variable(name));
+        }
+        assert!(!is_connection_variable("PATH") && !is_connection_variable("PGSYSCONFDIR"));
+    }
+}
