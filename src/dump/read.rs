@@ -174,7 +174,7 @@ pub fn run(
                     break Err(());
                 }
                 let Some(&(table, segment)) = segments.get(done) else {
-                    return Err(Error::unexpected("more COPYs than segments".to_owned()).into());
+                    return Err(Error::Protocol("more COPYs than segments".to_owned()).into());
                 };
                 let mut sink = Sink::new(output, table, segment, known.get(&table).cloned());
                 let read = conn.read_copy(PART_BYTES, &mut sink);

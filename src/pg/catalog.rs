@@ -103,16 +103,15 @@ pub fn qualified(schema: &str, name: &str) -> String {
 }
 
 fn text(row: &Row, column: usize) -> Result<String, Error> {
-    row.get(column)
-        .map(str::to_owned)
-        .ok_or_else(|| Error::unexpected(format!("column {column} of a catalog query is NULL")))
+    row.text(column).map(str::to_owned)
 }
 
 fn number<T: std::str::FromStr>(row: &Row, column: usize) -> Result<T, Error> {
-    let value = text(row, column)?;
-    value
-        .parse()
-        .map_err(|_| Error::unexpected(format!("{value:?} is not a number")))
+    let value = row.text(column)?;
+    value.parse().map_err(|_| Error::Value {
+        column,
+        message: format!("{value:?} is not a number"),
+    })
 }
 
 fn flag(row: &Row, column: usize) -> bool {
@@ -379,7 +378,7 @@ pub fn database_facts(conn: &mut Connection) -> Result<DatabaseFacts, Error> {
     )?;
     let row = rows
         .first()
-        .ok_or_else(|| Error::unexpected("the database is not in pg_database".to_owned()))?;
+        .ok_or_else(|| Error::Protocol("no row from pg_database".to_owned()))?;
     Ok(DatabaseFacts {
         name: text(row, 0)?,
         encoding: text(row, 1)?,

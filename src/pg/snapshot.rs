@@ -260,7 +260,7 @@ fn export(conn: &mut Connection) -> Result<String, SnapshotError> {
         .map(str::to_owned)
         .ok_or_else(|| SnapshotError::Server {
             context: "could not export the MVCC snapshot".to_owned(),
-            source: Error::unexpected("no id came back".to_owned()),
+            source: Error::Protocol("no id came back".to_owned()),
         })
 }
 

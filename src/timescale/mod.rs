@@ -103,5 +103,5 @@ fn functions(conn: &mut Connection) -> Result<String, Error> {
     rows.first()
         .and_then(|row| row.get(0))
         .map(str::to_owned)
-        .ok_or_else(|| Error::unexpected("the extension timescaledb is not installed".to_owned()))
+        .ok_or_else(|| Error::Protocol("the extension timescaledb is not installed".to_owned()))
 }
