@@ -26,6 +26,7 @@ pub struct Snapshot {
     /// What the dump wants its reader to know, a line each: objects skipped, sessions that waited.
     pub warnings: Vec<String>,
     /// The block that holds the [`Root`].
+    #[serde(with = "super::ids::block_as_hex")]
     pub root: BlockId,
 }
 
