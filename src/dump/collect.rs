@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::repo::model::{BlockRef, ManifestShard, Segment};
-use crate::repo::{PackGroup, RepoError, Writer};
+use crate::repo::{PackGroup, RepoError, Writer, lists};
 use crate::rows::{BlockId, RowDigest};
 
 /// Segments of one manifest shard: 2 GiB of heap. Shards keep a table's manifest out of memory, and let an unchanged
@@ -130,7 +130,7 @@ impl Collector {
             state.result.payload_bytes += u64::from(block.payload_len);
             state.result.blocks += 1;
         }
-        let id = writer.put_value(&PackGroup::Meta, &manifest)?;
+        let id = lists::write_value(writer, &PackGroup::Meta, &manifest)?;
         state.stored.insert(shard, id);
         Ok(())
     }

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use crate::pg::archive::Archive;
 use crate::pg::catalog::{self, DatabaseFacts};
 use crate::pg::interrupt::Interrupt;
-use crate::pg::pg_dump::{ChildConnection, PgDump, PgDumpError};
+use crate::pg::pg_dump::{ChildConnection, PgDump, PgDumpError, SchemaRequest};
 use crate::pg::snapshot::{self, Held, SnapshotError};
-use crate::pg::{Connection, SessionOptions, Settings};
+use crate::pg::{Connection, Settings, session_options};
 use crate::progress::{Progress, Stage};
 use crate::repo::model::{Extension, Root, SequenceValue, Snapshot, Source, TableRecord, Totals};
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
@@ -42,8 +42,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 pub struct DumpOptions {
     /// Where the database is.
     pub settings: Settings,
-    /// Sessions that read, and threads that encode.
-    pub jobs: usize,
+    /// Sessions that read, and threads that encode; nothing for as many as the machine and the server allow.
+    pub jobs: Option<usize>,
     /// How hard to compress.
     pub effort: Effort,
     /// The command to run as `pg_dump`, if not the one that is found.
@@ -122,16 +122,17 @@ pub fn run(
     let result = dump(repo, &writer, options, interrupt, progress);
     match result {
         Ok(_) if interrupt.raised() => {
-            writer.abort();
+            writer.abort()?;
             Err(DumpError::Interrupted)
         }
         Ok(snapshot) => {
             progress.stage(&Stage::Committing);
-            let id = writer.commit(&snapshot)?;
+            let id = writer.commit(snapshot.clone())?;
             Ok(DumpReport { id, snapshot })
         }
         Err(error) => {
-            writer.abort();
+            // What went wrong first is what the user must know.
+            let _ = writer.abort();
             Err(if interrupt.raised() {
                 DumpError::Interrupted
             } else {
@@ -152,7 +153,7 @@ fn dump(
     let began = Instant::now();
     let mut watcher = options
         .settings
-        .connect(&SessionOptions::pinned())
+        .connect(&session_options())
         .map_err(server("could not connect"))?;
     let settings = options.settings.pin(&watcher);
     let _registration = interrupt.register(watcher.cancel_token());
@@ -169,6 +170,11 @@ fn dump(
         .parameter("server_version")
         .unwrap_or_default()
         .to_owned();
+    let jobs = match options.jobs {
+        Some(jobs) => jobs.max(1),
+        None => catalog::default_jobs(&mut watcher)
+            .map_err(server("could not ask for the free connections"))?,
+    };
     let pg_dump = PgDump::find(options.pg_dump.as_deref(), version)?;
     let reader = repo.reader()?;
     let previous = previous_tables(repo, &reader, &settings, &facts)?;
@@ -193,7 +199,7 @@ fn dump(
             standby: facts.standby,
         },
         &previous,
-        options.jobs,
+        jobs,
     )
     .map_err(server("could not read the tables' columns and sizes"))?;
     progress.stage(&Stage::Rows {
@@ -201,14 +207,27 @@ fn dump(
         tables: planned.tables.len(),
     });
 
+    let run = Run {
+        repo,
+        writer,
+        options,
+        settings: &settings,
+        reader: &reader,
+        interrupt,
+        progress,
+        pg_dump: &pg_dump,
+        jobs,
+    };
+    let read = run.read(held, watcher, planned, &facts)?;
+
     let source = Source {
         database: facts.name.clone(),
-        host: settings.host_name(),
+        host: settings.host_name().to_owned(),
         port: settings.port(),
         system_identifier: facts.system_identifier.clone(),
         server_version,
         server_version_num: version,
-        pg_dump_version: pg_dump.version().to_owned(),
+        pg_dump_version: read.archive.dump_version.to_lossy().into_owned(),
         encoding: facts.encoding.clone(),
         collate: facts.collate.clone(),
         ctype: facts.ctype.clone(),
@@ -223,18 +242,6 @@ fn dump(
             })
             .collect(),
     };
-    let run = Run {
-        repo,
-        writer,
-        options,
-        settings: &settings,
-        reader: &reader,
-        interrupt,
-        progress,
-        pg_dump: &pg_dump,
-    };
-    let read = run.read(held, watcher, planned, &facts)?;
-
     let root = write_root(writer, &read)?;
     let stats = writer.stats();
     Ok(Snapshot {
@@ -286,6 +293,7 @@ struct Run<'a> {
     interrupt: &'a Interrupt,
     progress: &'a dyn Progress,
     pg_dump: &'a PgDump,
+    jobs: usize,
 }
 
 impl Run<'_> {
@@ -317,7 +325,7 @@ impl Run<'_> {
         let stop = AtomicBool::new(false);
         let finished = AtomicBool::new(false);
         let collector = Collector::new(plan.tables.iter().map(|t| t.segments));
-        let jobs = self.options.jobs.max(1);
+        let jobs = self.jobs;
         let (sender, receiver) = crossbeam_channel::bounded(jobs);
         let buffers = Buffers::new(jobs * 3);
         let shared = Shared {
@@ -331,6 +339,8 @@ impl Run<'_> {
             stop: &stop,
             interrupt: self.interrupt,
             notes: &notes,
+            child: Mutex::new(None),
+            encoding: &facts.encoding,
         };
         let store = encode::Store {
             repo: self.repo,
@@ -342,10 +352,10 @@ impl Run<'_> {
             effort: self.options.effort,
         };
 
+        let halt = || stop.store(true, Ordering::SeqCst);
         let (archive, sequences) = std::thread::scope(|scope| {
-            let halt = || stop.store(true, Ordering::SeqCst);
             let schema = scope.spawn(|| {
-                self.schema(&snapshot_ids[0], &facts.name, &shared)
+                self.schema(&snapshot_ids[0], &facts.name, &facts.encoding, &shared)
                     .inspect_err(|_| halt())
             });
             let encoders: Vec<_> = (0..jobs)
@@ -424,25 +434,38 @@ impl Run<'_> {
         &self,
         snapshot_id: &str,
         dbname: &str,
+        encoding: &str,
         shared: &Shared<'_>,
     ) -> Result<Archive, DumpError> {
         let connection = ChildConnection {
-            env: self.settings.child_env(),
+            env: self
+                .settings
+                .child_env()
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .collect(),
             dbname: dbname.to_owned(),
+        };
+        let mut extra = Vec::new();
+        if encoding != "SQL_ASCII" {
+            // One encoding for all entries, whatever the database's own.
+            extra.push("--encoding=UTF8".to_owned());
+        }
+        let request = SchemaRequest {
+            snapshot: Some(snapshot_id.to_owned()),
+            lock_wait_timeout: Some(self.options.lock_wait_timeout),
+            extra,
         };
         let mut attempt = 1;
         loop {
-            let mut running =
-                self.pg_dump
-                    .schema(&connection, snapshot_id, self.options.lock_wait_timeout)?;
-            let stopped =
-                || shared.stop.load(Ordering::SeqCst) || self.interrupt.raised();
-            match running.wait(&stopped) {
+            let running = self.pg_dump.schema(&connection, &request)?;
+            *shared.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(running.killer());
+            match running.wait() {
                 Err(error) if error.is_lock_timeout() && attempt < PG_DUMP_ATTEMPTS => {
                     shared.note_waiters();
                     attempt += 1;
                 }
-                other => return Ok(other?),
+                other => return Ok(other?.0),
             }
         }
     }
@@ -458,7 +481,7 @@ impl Run<'_> {
                 .watcher
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            snapshot::connect_same(self.settings, &SessionOptions::pinned(), &mut watcher)?
+            snapshot::connect_same(self.settings, &session_options(), &mut watcher)?
         };
         let _registration = self.interrupt.register(conn.cancel_token());
         conn.execute(&format!(
@@ -487,7 +510,10 @@ fn watch(shared: &Shared<'_>, finished: &AtomicBool) {
     let mut spoken = Instant::now();
     let mut looked = Instant::now();
     while !finished.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(20));
+        if shared.stopped() {
+            shared.kill_child();
+        }
         if looked.elapsed() >= WATCH_INTERVAL {
             looked = Instant::now();
             shared.note_waiters();
@@ -537,16 +563,16 @@ fn record(table: PlannedTable, result: collect::TableResult) -> TableRecord {
 fn write_root(writer: &Writer, read: &Read) -> Result<crate::rows::BlockId, DumpError> {
     let (entries, order) = schema::store::encode(&read.archive.entries);
     let root = Root {
-        entries: lists::write_list(writer, &entries, |e| e.identity())?,
-        entry_order: lists::write_list(writer, &order, |n| n.to_le_bytes().to_vec())?,
-        tables: lists::write_list(writer, &read.tables, |t| {
+        entries: lists::write_list(writer, &PackGroup::Meta, &entries, |e| e.key.to_le_bytes())?,
+        entry_order: lists::write_list(writer, &PackGroup::Meta, &order, |n| n.to_le_bytes().to_vec())?,
+        tables: lists::write_list(writer, &PackGroup::Meta, &read.tables, |t| {
             format!("{}.{}", t.schema, t.name).into_bytes()
         })?,
-        sequences: lists::write_list(writer, &read.sequences, |s| {
+        sequences: lists::write_list(writer, &PackGroup::Meta, &read.sequences, |s| {
             format!("{}.{}", s.schema, s.name).into_bytes()
         })?,
     };
-    Ok(writer.put_value(&PackGroup::Meta, &root)?)
+    Ok(lists::write_value(writer, &PackGroup::Meta, &root)?)
 }
 
 /// The tables of this database's newest snapshot: their segments' sizes are kept, and their digests used again.
@@ -564,12 +590,11 @@ fn previous_tables(
             }
     };
     let snapshots = repo.snapshots()?;
-    let Some((_, snapshot)) = snapshots.iter().rev().find(|(_, s)| same(&s.source)) else {
+    let Some((_, snapshot)) = snapshots.list.iter().rev().find(|(_, s)| same(&s.source)) else {
         return Ok(HashMap::new());
     };
     // Damage in an old snapshot is no reason to go without tonight's dump.
-    let tables = reader
-        .read_value::<Root>(&snapshot.root, &mut crate::rows::Decoder::new())
+    let tables = lists::read_value::<Root>(reader, &snapshot.root)
         .and_then(|root| lists::read_list::<TableRecord>(reader, &root.tables))
         .unwrap_or_default();
     Ok(tables

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::pg::snapshot;
 use crate::pg::{Connection, CopyError, Error, Reply, RowSink};
 use crate::rows::{BlockId, Digester, Format, RowDigest, RowsError};
 
-use super::plan::{PlannedTable, Unit};
+use super::plan::PlannedTable;
 
 /// A block is cut after the row with which its payload passes this.
 const BLOCK_BYTES: usize = 16 << 20;

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::pg::catalog;
 use crate::pg::interrupt::{Interrupt, Registration};
+use crate::pg::pg_dump::PgDumpKiller;
 use crate::pg::snapshot::{self, SnapshotError};
-use crate::pg::{Connection, Error, SessionOptions, Settings};
+use crate::pg::{Connection, Error, Settings, session_options};
 use crate::repo::model::{ManifestShard, TableRecord};
-use crate::repo::Reader;
-use crate::rows::{BlockId, Decoder, RowDigest};
+use crate::repo::{Reader, lists};
+use crate::rows::{BlockId, RowDigest};
 
 use super::collect::SHARD_SEGMENTS;
 use super::plan::{PlannedTable, Unit};
@@ -62,6 +64,10 @@ pub struct Shared<'a> {
     pub interrupt: &'a Interrupt,
     /// What the report will name.
     pub notes: &'a Mutex<Vec<String>>,
+    /// Ends the running `pg_dump`.
+    pub child: Mutex<Option<PgDumpKiller>>,
+    /// The database's encoding, in which rows travel.
+    pub encoding: &'a str,
 }
 
 /// A worker's own connection.
@@ -93,7 +99,16 @@ impl Shared<'_> {
             .pop_front()
     }
 
-    fn stopped(&self) -> bool {
+    /// Ends `pg_dump`, if it runs.
+    pub fn kill_child(&self) {
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(child) = child {
+            child.kill();
+        }
+    }
+
+    /// Whether the run is to end.
+    pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst) || self.interrupt.raised()
     }
 
@@ -114,10 +129,11 @@ impl Shared<'_> {
             };
             let sql = read::unit_sql(self.tables, segments);
             let message = format!(
-                "{}; {}; {}; {}; COMMIT",
+                "{}; {}; {}; SET LOCAL client_encoding = {}; {}; COMMIT",
                 snapshot::begin_with(&self.snapshot_ids[id]),
                 sql.lock,
                 sql.guard,
+                catalog::quote_literal(self.encoding),
                 sql.copies
             );
             let error = match read::run(&mut current.conn, &message, segments, known, output) {
@@ -167,9 +183,12 @@ impl Shared<'_> {
             let mut conn = holder.lock().unwrap_or_else(PoisonError::into_inner);
             let _registration = self.interrupt.register(conn.cancel_token());
             let sql = read::unit_sql(self.tables, segments);
+            // The encoding goes back with the savepoint, as the next statement is in UTF-8 again.
             let message = format!(
-                "SAVEPOINT pgtide; {}; {}; RELEASE SAVEPOINT pgtide",
-                sql.guard, sql.copies
+                "SAVEPOINT pgtide; {}; SET LOCAL client_encoding = {}; {}; ROLLBACK TO SAVEPOINT pgtide",
+                sql.guard,
+                catalog::quote_literal(self.encoding),
+                sql.copies
             );
             match read::run(&mut conn, &message, segments, known, output) {
                 Ok(()) => return Ok(()),
@@ -186,7 +205,7 @@ impl Shared<'_> {
     fn connect(&self) -> Result<Session, SnapshotError> {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         let mut conn =
-            snapshot::connect_same(self.settings, &SessionOptions::pinned(), &mut watcher)?;
+            snapshot::connect_same(self.settings, &session_options(), &mut watcher)?;
         // Only ranges of TIDs go through the planner, and they must not become filters over whole tables.
         conn.execute("SET enable_seqscan = off")
             .map_err(|source| SnapshotError::Server {
@@ -285,10 +304,9 @@ fn digests(
     to: u32,
 ) -> HashMap<BlockId, RowDigest> {
     let shards = (from / SHARD_SEGMENTS) as usize..to.div_ceil(SHARD_SEGMENTS) as usize;
-    let mut decoder = Decoder::new();
     let mut found = HashMap::new();
     for id in previous.manifest.iter().take(shards.end).skip(shards.start) {
-        if let Ok(shard) = reader.read_value::<ManifestShard>(id, &mut decoder) {
+        if let Ok(shard) = lists::read_value::<ManifestShard>(reader, id) {
             let segments = shard.segments.iter();
             for segment in segments.filter(|s| (from..to).contains(&s.number)) {
                 found.extend(segment.blocks.iter().map(|b| (b.id, b.digest)));

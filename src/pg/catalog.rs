@@ -473,3 +473,20 @@ pub fn analyzable(
     }
     Ok(found)
 }
+
+/// How many sessions to open where the user did not say: as many as the machine has cores, at most 4, and at most a
+/// quarter of the connections that the server has free.
+pub fn default_jobs(conn: &mut Connection) -> Result<usize, Error> {
+    let rows = conn.query(
+        "SELECT pg_catalog.current_setting('max_connections')::int8
+           - pg_catalog.current_setting('superuser_reserved_connections')::int8
+           - (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend')",
+    )?;
+    let free: i64 = match rows.first() {
+        Some(row) => row.get_i64(0)?,
+        None => 0,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let free = usize::try_from(free / 4).unwrap_or(0);
+    Ok(cores.min(4).min(free).max(1))
+}

@@ -32,3 +32,12 @@ pub use copy_out::RowSink;
 pub use error::{BatchError, CopyError, Error, Notice, ServerError};
 pub use row::Row;
 pub use settings::{ConnectionArgs, Settings, SettingsError};
+
+/// How the engines open their sessions: everything pinned, and text in UTF-8 whatever the database's encoding, because
+/// names and statements are. Rows travel in the database's own encoding, which is set around each COPY.
+pub fn session_options() -> SessionOptions {
+    SessionOptions {
+        client_encoding: ClientEncoding::Utf8,
+        ..SessionOptions::pinned()
+    }
+}

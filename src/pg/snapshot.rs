@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::catalog::{self, Relation};
-use super::{Connection, Error, SessionOptions, Settings};
+use super::{Connection, Error, SessionOptions, Settings, session_options};
 use crate::progress::{Progress, Stage};
 
 /// How often the tables are locked and looked at again before the dump gives up.
@@ -138,7 +138,7 @@ fn attempt(
     lock_timeout: Duration,
     progress: &dyn Progress,
 ) -> Result<Result<Held, Vec<String>>, SnapshotError> {
-    let mut holder = connect_same(settings, &SessionOptions::pinned(), watcher)?;
+    let mut holder = connect_same(settings, &session_options(), watcher)?;
     let listed = catalog::relations(watcher).map_err(at("could not list the tables"))?;
     progress.stage(&Stage::Listed {
         tables: listed.len(),
@@ -224,7 +224,7 @@ fn add_second(
     settings: &Settings,
     watcher: &mut Connection,
 ) -> Result<(), SnapshotError> {
-    let mut second = connect_same(settings, &SessionOptions::pinned(), watcher)?;
+    let mut second = connect_same(settings, &session_options(), watcher)?;
     second
         .execute(&begin_with(&held.snapshot_ids[0]))
         .map_err(at("could not import the MVCC snapshot"))?;

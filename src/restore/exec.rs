@@ -58,7 +58,9 @@ pub struct Shared<'a> {
     /// The tables of the snapshot.
     pub tables: &'a [TableRecord],
     /// Whether a table was created by this restore: only then may it be emptied.
-    pub created: &'a dyn Fn(&TableRecord) -> bool,
+    pub created: &'a (dyn Fn(&TableRecord) -> bool + Sync),
+    /// The encoding of the rows, where it is not the UTF-8 of everything else.
+    pub encoding: Option<&'a str>,
     /// What is left out of statements.
     pub render: RenderOptions,
     /// Who watches.
@@ -260,18 +262,30 @@ impl<'a> Session<'a> {
     }
 
     fn copy(&mut self, sql: &str, blocks: &[crate::repo::model::BlockRef]) -> Result<(), Failed> {
-        load::load(
+        // The server reads a message in the encoding that holds when it arrives, so the COPY's own text is UTF-8.
+        let sql = match self.shared.encoding {
+            Some(encoding) => format!(
+                "SET client_encoding = {}; {sql}",
+                crate::pg::catalog::quote_literal(encoding)
+            ),
+            None => sql.to_owned(),
+        };
+        let result = load::load(
             &mut self.conn,
             self.shared.reader,
-            sql,
+            &sql,
             blocks,
             self.shared.progress,
-        )
-        .map(|_| ())
-        .map_err(|error| match error {
+        );
+        if self.shared.encoding.is_some() && result.is_ok() {
+            self.conn
+                .execute("SET client_encoding = 'UTF8'")
+                .map_err(|error| Failed::server(b"SET client_encoding", &error))?;
+        }
+        result.map(|_| ()).map_err(|error| match error {
             LoadError::Server(error) => Failed::server(sql.as_bytes(), &error),
             other => Failed {
-                statement: sql.to_owned(),
+                statement: sql.clone(),
                 error: other.to_string(),
                 lost: false,
             },

@@ -6,7 +6,7 @@ use crate::pg::catalog;
 use crate::pg::{Connection, Error};
 use crate::progress::Progress;
 use crate::repo::model::{BlockRef, ManifestShard, TableRecord};
-use crate::repo::{Reader, RepoError};
+use crate::repo::{Reader, RepoError, lists};
 use crate::rows::{Decoder, Format};
 
 /// Blocks that are decoded ahead of the one being sent.
@@ -37,10 +37,9 @@ pub enum LoadError {
 
 /// The blocks of a table, in order.
 pub fn blocks(reader: &Reader, table: &TableRecord) -> Result<Vec<BlockRef>, RepoError> {
-    let mut decoder = Decoder::new();
     let mut blocks = Vec::new();
     for id in &table.manifest {
-        let shard: ManifestShard = reader.read_value(id, &mut decoder)?;
+        let shard: ManifestShard = lists::read_value(reader, id)?;
         blocks.extend(shard.segments.into_iter().flat_map(|s| s.blocks));
     }
     Ok(blocks)

@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::{self, qualified, quote_ident, quote_literal};
 use crate::pg::interrupt::{Interrupt, Registration};
-use crate::pg::{ClientEncoding, Connection, Error, SessionOptions, Settings};
+use crate::pg::{Connection, Error, SessionOptions, Settings};
 use crate::progress::{Progress, Stage};
 use crate::repo::model::{Root, SequenceValue, Snapshot, TableRecord, TableRole};
 use crate::repo::{Reader, RepoError, Repository, lists};
@@ -36,8 +36,8 @@ use schedule::{Batching, Schedule, Task};
 pub struct RestoreOptions {
     /// The target database, or with `create` any database of the server to connect to first.
     pub settings: Settings,
-    /// Sessions at the target.
-    pub jobs: usize,
+    /// Sessions at the target; nothing for as many as the machine and the server allow.
+    pub jobs: Option<usize>,
     /// Create the database as it was at the source, and restore into it.
     pub create: bool,
     /// Drop what is restored first.
@@ -132,7 +132,7 @@ pub fn open(repo: &Repository, snapshot: Snapshot) -> Result<Opened, RestoreErro
     let root: Root = lists::read_value(&reader, &snapshot.root)?;
     let items = lists::read_list(&reader, &root.entries)?;
     let order: Vec<u32> = lists::read_list(&reader, &root.entry_order)?;
-    let entries = schema::store::decode(&items, &order)
+    let entries = schema::store::decode(items, &order)
         .map_err(|error| RestoreError::Schema(error.to_string()))?;
     let graph = Graph::build(&entries);
     Ok(Opened {
@@ -168,6 +168,10 @@ pub fn run(
         entries: &opened.entries,
         tables: &opened.tables,
         created: &|table| chosen.created(table),
+        encoding: match opened.snapshot.source.encoding.as_str() {
+            "UTF8" => None,
+            other => Some(other),
+        },
         render: options.render,
         progress,
         failures: Mutex::new(Vec::new()),
@@ -181,7 +185,7 @@ pub fn run(
             .map_err(server("could not connect to the new database"))?;
     }
     let database = database_name(&mut conn)?;
-    let mut restore = Restore {
+    let restore = Restore {
         opened,
         options,
         chosen: &chosen,
@@ -190,7 +194,12 @@ pub fn run(
         progress,
         shared: &shared,
         lock_budget: lock_budget(&mut conn)?,
-        timescale: None,
+        timescale: chosen.timescale(opened),
+        jobs: match options.jobs {
+            Some(jobs) => jobs.max(1),
+            None => catalog::default_jobs(&mut conn)
+                .map_err(server("could not ask for the free connections"))?,
+        },
     };
     let result = restore.run(conn);
     let failures = shared
@@ -213,6 +222,51 @@ pub fn run(
         payload_bytes: loaded().map(|(_, t)| t.payload_bytes).sum(),
         seconds: began.elapsed().as_secs_f64(),
         failures,
+    })
+}
+
+/// What a restore would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Entries.
+    pub entries: u64,
+    /// How many there are of each kind, the most frequent first.
+    pub kinds: Vec<(String, u64)>,
+    /// Tables with rows, the largest first: name, rows, bytes of payload.
+    pub tables: Vec<(String, u64, u64)>,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of payload.
+    pub payload_bytes: u64,
+}
+
+/// What a restore would do; no server is asked.
+pub fn outline(opened: &Opened, options: &RestoreOptions) -> Result<Outline, RestoreError> {
+    let chosen = Chosen::new(opened, options)?;
+    let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+    for (entry, _) in opened.entries.iter().zip(&chosen.entries).filter(|(_, c)| **c) {
+        *kinds.entry(&entry.desc).or_default() += 1;
+    }
+    let mut kinds: Vec<(String, u64)> = kinds
+        .into_iter()
+        .map(|(kind, number)| (kind.to_owned(), number))
+        .collect();
+    kinds.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+    let tables = opened.tables.iter().zip(&chosen.tables);
+    let mut tables: Vec<(String, u64, u64)> = tables
+        .filter(|(table, chosen)| **chosen && table.digest.rows > 0)
+        .map(|(t, _)| {
+            let name = format!("{}.{}", t.schema, t.name);
+            (name, t.digest.rows, t.payload_bytes)
+        })
+        .collect();
+    tables.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
+    Ok(Outline {
+        entries: kinds.iter().map(|(_, number)| number).sum(),
+        kinds,
+        rows: tables.iter().map(|(_, rows, _)| rows).sum(),
+        payload_bytes: tables.iter().map(|(_, _, bytes)| bytes).sum(),
+        tables,
     })
 }
 
@@ -356,17 +410,12 @@ impl Chosen {
 
 /// What every session of a restore starts with.
 fn session_options(opened: &Opened) -> SessionOptions {
-    let mut options = SessionOptions::pinned();
+    let mut options = crate::pg::session_options();
     for (name, value) in statements::session_settings(&opened.entries) {
         options = options.with(&name, &value);
     }
     // Commits need not reach the disk one by one; the last one of the restore makes all of them durable.
-    options = options.with("synchronous_commit", "off");
-    // Entries are kept in UTF-8; rows are sent in the encoding that they were read in.
-    if opened.snapshot.source.encoding != "SQL_ASCII" {
-        options.client_encoding = ClientEncoding::Utf8;
-    }
-    options
+    options.with("synchronous_commit", "off")
 }
 
 fn database_name(conn: &mut Connection) -> Result<String, RestoreError> {
@@ -432,15 +481,15 @@ struct Restore<'a> {
     shared: &'a Shared<'a>,
     lock_budget: usize,
     timescale: Option<&'a str>,
+    jobs: usize,
 }
 
 /// Nothing more is done: a failure was noted, or the user asked to stop.
 struct Halt;
 
 impl Restore<'_> {
-    fn run(&mut self, conn: Connection) -> Result<(), RestoreError> {
+    fn run(&self, conn: Connection) -> Result<(), RestoreError> {
         let mut serial = self.session(conn);
-        self.timescale = self.chosen.timescale(self.opened);
         if self.options.clean && !self.options.create {
             self.drop_existing(&mut serial.0)?;
         }
@@ -545,7 +594,7 @@ impl Restore<'_> {
             .enumerate()
             .rev()
             .filter(|(n, _)| self.chosen.entries[*n])
-            .filter_map(|(_, entry)| statements::drop_if_exists(entry))
+            .filter_map(|(_, entry)| schema::drops::drop_if_exists(entry))
             .collect();
         for batch in statements.chunks((self.lock_budget / 4).max(1)) {
             let conn = session.conn();
@@ -676,7 +725,7 @@ impl Restore<'_> {
             bytes,
             tables: self.chosen.tables.iter().filter(|&&chosen| chosen).count(),
         });
-        match plan::main(&selection, &self.opened.reader, self.options.jobs) {
+        match plan::main(&selection, &self.opened.reader, self.jobs) {
             Ok(plan) => self.parallel(plan),
             Err(error) => {
                 self.shared.failed(Failure {
@@ -702,14 +751,14 @@ impl Restore<'_> {
         let batching = Batching {
             cheap: 4 << 20,
             // Every session may have a batch of its own, and a task locks a few objects.
-            count: (self.lock_budget / (4 * self.options.jobs.max(1))).clamp(1, 100),
+            count: (self.lock_budget / (4 * self.jobs)).clamp(1, 100),
             cost: 32 << 20,
         };
         let Plan { tasks, work } = plan;
         let schedule = Schedule::new(tasks, batching);
         let halted = AtomicU64::new(0);
         std::thread::scope(|scope| {
-            for worker in 0..self.options.jobs.max(1) {
+            for worker in 0..self.jobs {
                 let (schedule, work, halted) = (&schedule, &work, &halted);
                 scope.spawn(move || {
                     if self.work(worker, schedule, work).is_err() {

@@ -282,6 +282,20 @@ impl Settings {
         self.replace(&[("dbname", dbname)])
     }
 
+    /// The host, or the directory of its socket, as the user would name it.
+    pub fn host_name(&self) -> &str {
+        self.get("host")
+            .or_else(|| self.get("hostaddr"))
+            .unwrap_or("local socket")
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.get("port")
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(5432)
+    }
+
     /// The database to connect to.
     pub fn dbname(&self) -> &str {
         self.get("dbname").unwrap_or_else(|| self.user())
