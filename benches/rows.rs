@@ -11,7 +11,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROWS: usize = 28_000;
 const DEVICES: usize = 100;
-const NAMES: [&str; 8] = ["time", "device", "temperature", "noise", "reads", "writes", "load", "status"];
+const NAMES: [&str; 8] = [
+    "time",
+    "device",
+    "temperature",
+    "noise",
+    "reads",
+    "writes",
+    "load",
+    "status",
+];
 const KINDS: [ColumnKind; 8] = [
     ColumnKind::Timestamp,
     ColumnKind::Int32,
@@ -83,7 +92,10 @@ fn rows(criterion: &mut Criterion) {
     let columns = KINDS.len() as u16;
     let mut group = criterion.benchmark_group("rows");
     group.throughput(Throughput::Elements(ROWS as u64));
-    println!("payload: {:.1} bytes a row", payload.len() as f64 / ROWS as f64);
+    println!(
+        "payload: {:.1} bytes a row",
+        payload.len() as f64 / ROWS as f64
+    );
 
     let key = IdKey([7; 32]);
     group.bench_function("block_id", |b| {
@@ -102,7 +114,10 @@ fn rows(criterion: &mut Criterion) {
         let mut encoded = Vec::new();
         let result = encoder.encode(Format::Binary, &KINDS, columns, &payload, &mut encoded);
         assert!(result.is_ok());
-        println!("{effort:?}: {:.2} bytes a row", encoded.len() as f64 / ROWS as f64);
+        println!(
+            "{effort:?}: {:.2} bytes a row",
+            encoded.len() as f64 / ROWS as f64
+        );
         group.bench_function(format!("encode and verify, {effort:?}"), |b| {
             b.iter(|| encoder.encode(Format::Binary, &KINDS, columns, &payload, &mut encoded));
         });

@@ -58,7 +58,10 @@ fn binary(rows: &[Vec<Field>]) -> Vec<u8> {
 
 fn numeric(value: i32, scale: u16) -> Vec<u8> {
     let (whole, fraction) = (value / 100, value % 100);
-    let mut digits = vec![whole.unsigned_abs() as u16, fraction.unsigned_abs() as u16 * 100];
+    let mut digits = vec![
+        whole.unsigned_abs() as u16,
+        fraction.unsigned_abs() as u16 * 100,
+    ];
     let mut weight = 0i16;
     while digits.last() == Some(&0) {
         digits.pop();
@@ -83,22 +86,25 @@ fn value(kind: ColumnKind) -> BoxedStrategy<Vec<u8>> {
     match kind {
         ColumnKind::Bool => (0..2u8).prop_map(|v| vec![v]).boxed(),
         ColumnKind::Int16 => any::<i16>().prop_map(|v| v.to_be_bytes().to_vec()).boxed(),
-        ColumnKind::Int32 | ColumnKind::Date => {
-            prop_oneof![any::<i32>(), 0..100i32].prop_map(|v| v.to_be_bytes().to_vec()).boxed()
-        }
+        ColumnKind::Int32 | ColumnKind::Date => prop_oneof![any::<i32>(), 0..100i32]
+            .prop_map(|v| v.to_be_bytes().to_vec())
+            .boxed(),
         ColumnKind::Int64 | ColumnKind::Timestamp => {
             prop_oneof![any::<i64>(), (0..100i64).prop_map(|v| v * 10_000_000)]
                 .prop_map(|v| v.to_be_bytes().to_vec())
                 .boxed()
         }
         ColumnKind::Float32 => any::<u32>().prop_map(|v| v.to_be_bytes().to_vec()).boxed(),
-        ColumnKind::Float64 => {
-            prop_oneof![any::<u64>(), (0..9999u64).prop_map(|v| (v as f64 / 100.0).to_bits())]
-                .prop_map(|v| v.to_be_bytes().to_vec())
-                .boxed()
-        }
+        ColumnKind::Float64 => prop_oneof![
+            any::<u64>(),
+            (0..9999u64).prop_map(|v| (v as f64 / 100.0).to_bits())
+        ]
+        .prop_map(|v| v.to_be_bytes().to_vec())
+        .boxed(),
         ColumnKind::Uuid => any::<[u8; 16]>().prop_map(|v| v.to_vec()).boxed(),
-        ColumnKind::Text => "(ok|warn|fail|[a-z ]{0,30})".prop_map(String::into_bytes).boxed(),
+        ColumnKind::Text => "(ok|warn|fail|[a-z ]{0,30})"
+            .prop_map(String::into_bytes)
+            .boxed(),
         ColumnKind::Numeric => (-99_999i32..99_999).prop_map(|v| numeric(v, 2)).boxed(),
         ColumnKind::Bytes => prop::collection::vec(any::<u8>(), 0..300).boxed(),
     }
@@ -186,7 +192,10 @@ fn edges_come_back() {
     round_trip(Format::Other, &[], 0, &b"manifest".repeat(1000));
     let nulls = binary(&vec![vec![None; 1600]; 3]);
     assert!(round_trip(Format::Binary, &[ColumnKind::Int32; 1600], 1600, &nulls) < nulls.len());
-    let huge = binary(&[vec![Some(vec![7; 5 << 20]), None], vec![Some(vec![8; 3 << 20]), Some(vec![1])]]);
+    let huge = binary(&[
+        vec![Some(vec![7; 5 << 20]), None],
+        vec![Some(vec![8; 3 << 20]), Some(vec![1])],
+    ]);
     assert!(round_trip(Format::Binary, &[ColumnKind::Bytes; 2], 2, &huge) < 10_000);
 }
 
@@ -218,7 +227,9 @@ impl Tree {
                 if dimensions > 0 {
                     out.extend([elements.len() as u32, 1].map(u32::to_be_bytes).concat());
                 }
-                elements.iter().for_each(|element| sized(element.as_ref(), oid, out));
+                elements
+                    .iter()
+                    .for_each(|element| sized(element.as_ref(), oid, out));
             }
             Tree::Composite(fields) => {
                 out.extend((fields.len() as u32).to_be_bytes());
@@ -285,10 +296,14 @@ fn tree(shape: &Shape) -> BoxedStrategy<Tree> {
             .collect::<Vec<_>>()
             .prop_map(Tree::Composite)
             .boxed(),
-        Shape::Range(inner) => prop::collection::vec(tree(inner), 0..3).prop_map(Tree::Range).boxed(),
+        Shape::Range(inner) => prop::collection::vec(tree(inner), 0..3)
+            .prop_map(Tree::Range)
+            .boxed(),
         Shape::Multirange(inner) => {
             let range = prop::collection::vec(tree(inner), 0..3).prop_map(Tree::Range);
-            prop::collection::vec(range, 0..3).prop_map(Tree::Multirange).boxed()
+            prop::collection::vec(range, 0..3)
+                .prop_map(Tree::Multirange)
+                .boxed()
         }
     }
 }
@@ -325,13 +340,18 @@ fn plain_digest(columns: &[(String, Shape)], rows: &[Vec<Option<Tree>>]) -> RowD
                 }
             }
         }
-        RowDigest { rows: 1, sum: xxh3_128(&bytes) }
+        RowDigest {
+            rows: 1,
+            sum: xxh3_128(&bytes),
+        }
     });
     digests.fold(RowDigest::default(), |a, b| a + b)
 }
 
 fn fields(row: &[Option<Tree>], oid: u32) -> Vec<Field> {
-    row.iter().map(|tree| tree.as_ref().map(|tree| tree.bytes(oid))).collect()
+    row.iter()
+        .map(|tree| tree.as_ref().map(|tree| tree.bytes(oid)))
+        .collect()
 }
 
 proptest! {

@@ -98,8 +98,14 @@ fn parse(encoded: &[u8]) -> Result<(BlockInfo, u8, Reader<'_>), RowsError> {
     if info.payload_len as usize > MAX_PAYLOAD {
         return Err(RowsError::damaged("its payload is larger than any block's"));
     }
-    if info.rows > 0 && info.overhead().is_none_or(|len| len > info.payload_len as usize) {
-        return Err(RowsError::damaged("it has more rows than its payload can hold"));
+    if info.rows > 0
+        && info
+            .overhead()
+            .is_none_or(|len| len > info.payload_len as usize)
+    {
+        return Err(RowsError::damaged(
+            "it has more rows than its payload can hold",
+        ));
     }
     Ok((info, layout, reader))
 }
@@ -327,7 +333,9 @@ fn decode_columns(
         decoder.decode(reader, rows, &mut budget, column)?;
     }
     if budget > 0 {
-        return Err(RowsError::damaged("its values are shorter than its payload"));
+        return Err(RowsError::damaged(
+            "its values are shorter than its payload",
+        ));
     }
     reader.end()
 }

@@ -380,8 +380,7 @@ impl ColumnDecoder {
         column: &mut Column,
     ) -> Result<(), RowsError> {
         let nulls = &mut column.nulls;
-        self.unsqueezer
-            .decompress(frame, rows.div_ceil(8), nulls)?;
+        self.unsqueezer.decompress(frame, rows.div_ceil(8), nulls)?;
         let beyond = match (nulls.last(), rows % 8) {
             (Some(last), used @ 1..) => last >> used,
             _ => 0,

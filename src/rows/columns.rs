@@ -188,7 +188,10 @@ impl Columns {
     pub(super) fn split_text(&mut self, payload: &[u8], count: u16) -> Option<()> {
         self.reset(usize::from(count));
         // A column costs four bytes a field besides its values; the payload only one.
-        let fields = payload.iter().filter(|b| matches!(b, b'\t' | b'\n')).count();
+        let fields = payload
+            .iter()
+            .filter(|b| matches!(b, b'\t' | b'\n'))
+            .count();
         if fields > payload.len() / 4 + 1024 || !matches!(payload.last(), None | Some(b'\n')) {
             return None;
         }

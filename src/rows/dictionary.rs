@@ -110,6 +110,11 @@ mod tests {
         let values: Vec<String> = (0..200_000).map(|i| (i / 10).to_string()).collect();
         let (entries, numbers) = find(values.iter().map(String::as_bytes), 200_000).unwrap();
         assert_eq!(entries.len(), 20_000);
-        assert!(numbers.iter().enumerate().all(|(i, n)| usize::from(*n) == i / 10));
+        assert!(
+            numbers
+                .iter()
+                .enumerate()
+                .all(|(i, n)| usize::from(*n) == i / 10)
+        );
     }
 }

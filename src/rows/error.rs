@@ -4,13 +4,17 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowsError {
     /// The encoded block is not one: cut, flipped, or something else altogether.
-    #[error("the encoded block is damaged ({detail}); run `pgtide check --read-data` to see what it hurts")]
+    #[error(
+        "the encoded block is damaged ({detail}); run `pgtide check --read-data` to see what it hurts"
+    )]
     Damaged {
         /// What does not fit.
         detail: String,
     },
     /// The encoded block uses something that this version does not know.
-    #[error("the encoded block has {what} {value}, which this version of pgtide does not know; use a newer pgtide")]
+    #[error(
+        "the encoded block has {what} {value}, which this version of pgtide does not know; use a newer pgtide"
+    )]
     Unknown {
         /// What is unknown.
         what: &'static str,
@@ -18,7 +22,9 @@ pub enum RowsError {
         value: u8,
     },
     /// The payload is larger than a block may be.
-    #[error("a payload of {len} bytes is more than a block holds ({max}); cut it into smaller blocks")]
+    #[error(
+        "a payload of {len} bytes is more than a block holds ({max}); cut it into smaller blocks"
+    )]
     TooLarge {
         /// Bytes of the payload.
         len: usize,
@@ -35,7 +41,9 @@ pub enum RowsError {
         len: usize,
     },
     /// A compressor failed.
-    #[error("cannot encode a block ({detail}); check the machine's memory, and report this if it happens again")]
+    #[error(
+        "cannot encode a block ({detail}); check the machine's memory, and report this if it happens again"
+    )]
     Encode {
         /// What it said.
         detail: String,

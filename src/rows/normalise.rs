@@ -76,9 +76,10 @@ impl<'a> Walker<'a> {
         while !piece.is_empty() {
             let (len, oid) = match self.next {
                 None => (piece.len(), false),
-                Some(Next::Skip(left)) => {
-                    (usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len())), false)
-                }
+                Some(Next::Skip(left)) => (
+                    usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len())),
+                    false,
+                ),
                 Some(Next::Word) => (piece.len().min(4 - self.have), false),
                 Some(Next::Oid) => (piece.len().min(4 - self.have), true),
             };

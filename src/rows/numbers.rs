@@ -181,7 +181,12 @@ mod tests {
         round_trip::<i32>(&[i32::MIN, 0, i32::MAX]);
         round_trip::<i64>(&[i64::MIN, 0, i64::MAX]);
         round_trip::<f32>(&[f32::NAN, -0.0, f32::INFINITY, 1.5]);
-        round_trip::<f64>(&[-f64::NAN, -0.0, f64::from_bits(0x7ff0_0000_0000_0001), 20.53]);
+        round_trip::<f64>(&[
+            -f64::NAN,
+            -0.0,
+            f64::from_bits(0x7ff0_0000_0000_0001),
+            20.53,
+        ]);
         round_trip::<i64>(&[]);
     }
 

@@ -119,7 +119,11 @@ mod tests {
         ] {
             let value = wire(words);
             let mut scratch = Vec::new();
-            assert_eq!(to_integer(&value, scale, &mut scratch), Some(number), "{words:?}");
+            assert_eq!(
+                to_integer(&value, scale, &mut scratch),
+                Some(number),
+                "{words:?}"
+            );
             let mut back = Vec::new();
             from_integer(number, scale, &mut back);
             assert_eq!(back, value, "{words:?}");
@@ -130,16 +134,20 @@ mod tests {
     fn what_would_not_come_back_is_refused() {
         let mut scratch = Vec::new();
         for (words, scale) in [
-            (&[0, 0, 0xC000u16 as i16, 0][..], 0),          // NaN
-            (&[1, 0, 0, 2, 7], 0),                           // another scale
-            (&[2, 0, 0, 0, 7, 0], 0),                        // a zero at the end
-            (&[2, 1, 0, 0, 0, 7], 0),                        // a zero at the start
-            (&[1, 0, 0, 0], 0),                              // cut
-            (&[2, 0, 0, 0, 7, 5000], 0),                     // decimals beyond the scale
-            (&[0, 0, NEGATIVE as i16, 0], 0),                // minus zero
+            (&[0, 0, 0xC000u16 as i16, 0][..], 0),                  // NaN
+            (&[1, 0, 0, 2, 7], 0),                                  // another scale
+            (&[2, 0, 0, 0, 7, 0], 0),                               // a zero at the end
+            (&[2, 1, 0, 0, 0, 7], 0),                               // a zero at the start
+            (&[1, 0, 0, 0], 0),                                     // cut
+            (&[2, 0, 0, 0, 7, 5000], 0),                            // decimals beyond the scale
+            (&[0, 0, NEGATIVE as i16, 0], 0),                       // minus zero
             (&[6, 5, 0, 0, 9999, 9999, 9999, 9999, 9999, 9999], 0), // too large
         ] {
-            assert_eq!(to_integer(&wire(words), scale, &mut scratch), None, "{words:?}");
+            assert_eq!(
+                to_integer(&wire(words), scale, &mut scratch),
+                None,
+                "{words:?}"
+            );
         }
     }
 
@@ -150,7 +158,11 @@ mod tests {
                 let (mut out, mut scratch) = (Vec::new(), Vec::new());
                 from_integer(number, scale, &mut out);
                 assert!(out.len() <= HEADER + 16);
-                assert_eq!(to_integer(&out, scale, &mut scratch), Some(number), "{number} {scale}");
+                assert_eq!(
+                    to_integer(&out, scale, &mut scratch),
+                    Some(number),
+                    "{number} {scale}"
+                );
             }
         }
     }

@@ -68,7 +68,12 @@ impl<'a> PartDigester<'a> {
                     return Err(malformed("a part goes on behind its row", at(rest)));
                 }
                 let mut row = Vec::new();
-                gather(&self.plan.order, &self.fields, &self.contributions, &mut row);
+                gather(
+                    &self.plan.order,
+                    &self.fields,
+                    &self.contributions,
+                    &mut row,
+                );
                 self.state = State::Idle;
                 self.fields.clear();
                 self.contributions.clear();
