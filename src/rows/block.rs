@@ -1,6 +1,6 @@
 //! The encoded block: header, and columns or rows behind it (`docs/format.md`).
 
-use super::codec::{ColumnDecoder, ColumnEncoder, Effort};
+use super::codec::{ColumnDecoder, ColumnEncoder, Effort, MIN_COLUMN};
 use super::columns::Columns;
 use super::error::RowsError;
 use super::id::Format;
@@ -336,6 +336,9 @@ fn decode_columns(
         .overhead()
         .and_then(|len| (info.payload_len as usize).checked_sub(len))
         .ok_or_else(|| RowsError::damaged("its payload cannot have columns"))?;
+    if reader.0.len() < usize::from(info.columns) * MIN_COLUMN {
+        return Err(RowsError::damaged("it has fewer columns than it says"));
+    }
     columns.reset(usize::from(info.columns));
     columns.rows = rows;
     for column in columns.as_mut_slice() {
