@@ -30,8 +30,10 @@ pub(super) trait Float: Wire {
     fn same(self, other: Self) -> bool;
     fn from_i64(integer: i64) -> Self::Integer;
     fn to_f64(integer: Self::Integer) -> f64;
-    /// Largest integer allowed, either sign.
+    /// Integers must be smaller, either sign.
     const LIMIT: f64;
+    /// Powers to try: with more, most values would pass, and gain nothing.
+    const POWERS: usize;
 
     /// The float that an integer stands for.
     #[inline]
@@ -44,7 +46,8 @@ pub(super) trait Float: Wire {
     fn integer(self, power: f64) -> (Self::Integer, bool) {
         let scaled = self.widen() * power;
         let rounded = scaled + ROUND;
-        let integer = Self::from_i64((rounded.to_bits() as i64).wrapping_sub(ROUND.to_bits() as i64));
+        let integer =
+            Self::from_i64((rounded.to_bits() as i64).wrapping_sub(ROUND.to_bits() as i64));
         let exact = scaled.abs() < Self::LIMIT && Self::value(integer, power).same(self);
         (integer, exact)
     }
@@ -53,6 +56,7 @@ pub(super) trait Float: Wire {
 impl Float for f64 {
     type Integer = i64;
     const LIMIT: f64 = LIMIT;
+    const POWERS: usize = POWERS.len();
 
     fn widen(self) -> f64 {
         self
@@ -74,6 +78,7 @@ impl Float for f64 {
 impl Float for f32 {
     type Integer = i32;
     const LIMIT: f64 = i32::MAX as f64;
+    const POWERS: usize = 5;
 
     fn widen(self) -> f64 {
         f64::from(self)
@@ -98,7 +103,7 @@ fn exponent<T: Float>(values: &[T]) -> Option<usize> {
     let step = values.len().div_ceil(SAMPLE) | 1;
     let sample = || values.iter().step_by(step);
     let allowed = sample().count() / EXCEPTIONS;
-    POWERS.iter().position(|power| {
+    POWERS[..T::POWERS].iter().position(|power| {
         let exceptions = sample().filter(|value| !value.integer(*power).1).count();
         exceptions <= allowed
     })
@@ -183,7 +188,13 @@ mod tests {
             return None;
         }
         let mut body = Reader(&encoded);
-        decompress::<T>(&mut body, values.len(), &mut Decompressor::default(), &mut decoded).unwrap();
+        decompress::<T>(
+            &mut body,
+            values.len(),
+            &mut Decompressor::default(),
+            &mut decoded,
+        )
+        .unwrap();
         body.end().unwrap();
         assert!(decoded == wire);
         Some(encoded.len())
