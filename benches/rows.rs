@@ -5,6 +5,10 @@ use pgtide::rows::{
     ColumnKind, Decoder, DigestPlan, Digester, Effort, Encoder, Format, IdKey, Shape,
 };
 
+/// The program's allocator: the compressors ask for much memory, and the one of libc gives it back each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROWS: usize = 28_000;
 const DEVICES: usize = 100;
 const NAMES: [&str; 8] = [

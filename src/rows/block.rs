@@ -225,13 +225,12 @@ impl Encoder {
         let mut rest = payload;
         loop {
             self.scratch.clear();
-            let more = joiner.write(&mut self.scratch, PIECE);
+            if !joiner.write(&mut self.scratch, PIECE) {
+                return rest.is_empty();
+            }
             match rest.strip_prefix(self.scratch.as_slice()) {
                 Some(after) => rest = after,
                 None => return false,
-            }
-            if !more {
-                return rest.is_empty();
             }
         }
     }
@@ -299,7 +298,8 @@ impl Decoder {
             COLUMNS => {
                 decode_columns(&info, &mut reader, &mut self.decoder, &mut self.columns)?;
                 out.reserve_exact(len);
-                Joiner::new(&self.columns, info.format).write(out, usize::MAX);
+                let mut joiner = Joiner::new(&self.columns, info.format);
+                while joiner.write(out, usize::MAX) {}
                 if out.len() != len {
                     return Err(RowsError::damaged("its rows do not make up its payload"));
                 }

@@ -5,6 +5,7 @@ use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
 use super::bytes::{Squeezer, Unsqueezer};
 use super::columns::{Column, Width};
+use super::decimal;
 use super::dictionary;
 use super::error::RowsError;
 use super::kind::ColumnKind;
@@ -36,6 +37,10 @@ const VARIABLE: u8 = 9;
 const DICTIONARY: u8 = 10;
 /// `numeric` of one display scale as integers.
 const NUMERIC: u8 = 11;
+/// Floats of four bytes that are decimals, as integers.
+const DECIMAL_F32: u8 = 12;
+/// Floats of eight bytes that are decimals, as integers.
+const DECIMAL_F64: u8 = 13;
 
 /// The only version of every codec so far.
 const VERSION: u8 = 1;
@@ -55,8 +60,8 @@ pub enum Effort {
 impl Effort {
     fn pco_level(self) -> usize {
         match self {
-            Self::Fast => 4,
-            Self::Default => 6,
+            Self::Fast => 3,
+            Self::Default => 5,
             Self::Best => 9,
         }
     }
@@ -175,6 +180,8 @@ impl ColumnEncoder {
                     numbers::compress::<i64>(data, &config, out)?;
                     PCO_I64
                 }
+                (K::Float32, 4) if decimal::compress::<f32>(data, &config, out)? => DECIMAL_F32,
+                (K::Float64, 8) if decimal::compress::<f64>(data, &config, out)? => DECIMAL_F64,
                 (K::Float32, 4) => {
                     numbers::compress::<f32>(data, &config, out)?;
                     PCO_F32
@@ -336,6 +343,8 @@ impl ColumnDecoder {
             PCO_I64 => self.decode_numbers::<i64>(&mut body, values, budget, column)?,
             PCO_F32 => self.decode_numbers::<f32>(&mut body, values, budget, column)?,
             PCO_F64 => self.decode_numbers::<f64>(&mut body, values, budget, column)?,
+            DECIMAL_F32 => self.decode_decimals::<f32>(&mut body, values, budget, column)?,
+            DECIMAL_F64 => self.decode_decimals::<f64>(&mut body, values, budget, column)?,
             FIXED => {
                 let width = body.u32()?;
                 let len = claim(budget, values, width as usize)?;
@@ -394,6 +403,18 @@ impl ColumnDecoder {
         column.width = Width::Fixed(T::WIDTH as u32);
         self.numbers
             .decompress::<T>(body.rest(), values, &mut column.data)
+    }
+
+    fn decode_decimals<T: decimal::Float>(
+        &mut self,
+        body: &mut Reader<'_>,
+        values: usize,
+        budget: &mut usize,
+        column: &mut Column,
+    ) -> Result<(), RowsError> {
+        claim(budget, values, T::WIDTH)?;
+        column.width = Width::Fixed(T::WIDTH as u32);
+        decimal::decompress::<T>(body, values, &mut self.numbers, &mut column.data)
     }
 
     fn decode_dictionary(

@@ -212,20 +212,22 @@ impl<'a> Digester<'a> {
     }
 }
 
-/// Puts the fields into `row` in order of their names. `fields` says where each stands in `from`.
+/// Puts fields into `row`, in order of their names. `fields` says where each stands in `from`.
 pub(super) fn gather(order: &[usize], fields: &[(usize, usize)], from: &[u8], row: &mut Vec<u8>) {
-    row.clear();
+    /// Copying a constant number of bytes, some too many, is faster than a call for a few.
+    const CHUNK: usize = 16;
+    let total: usize = fields.iter().map(|(_, len)| len).sum();
+    row.resize(total + CHUNK, 0);
+    let mut at = 0;
     for column in order {
         let (start, len) = fields[*column];
-        match from[start..].first_chunk::<16>() {
-            // Copying a constant number of bytes and cutting is faster than a call for a few.
-            Some(chunk) if len <= 16 => {
-                row.extend_from_slice(chunk);
-                row.truncate(row.len() - 16 + len);
-            }
-            _ => row.extend_from_slice(&from[start..start + len]),
+        match (from[start..].first_chunk::<CHUNK>(), row[at..].first_chunk_mut()) {
+            (Some(chunk), Some(slot)) if len <= CHUNK => *slot = *chunk,
+            _ => row[at..at + len].copy_from_slice(&from[start..start + len]),
         }
+        at += len;
     }
+    row.truncate(total);
 }
 
 pub(super) fn malformed(detail: &'static str, offset: usize) -> RowsError {

@@ -4,6 +4,7 @@ mod block;
 mod bytes;
 mod codec;
 mod columns;
+mod decimal;
 mod dictionary;
 mod digest;
 mod error;

@@ -112,7 +112,7 @@ impl Decompressor {
         count: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), RowsError> {
-        self.chunks(encoded, count, |numbers: &[T]| T::write(numbers, out))
+        self.decompress_chunks(encoded, count, |numbers: &[T]| T::write(numbers, out))
     }
 
     /// Appends `count` numbers to `out`. The caller has bounded `count`.
@@ -122,10 +122,11 @@ impl Decompressor {
         count: usize,
         out: &mut Vec<T>,
     ) -> Result<(), RowsError> {
-        self.chunks(encoded, count, |numbers| out.extend_from_slice(numbers))
+        self.decompress_chunks(encoded, count, |numbers| out.extend_from_slice(numbers))
     }
 
-    fn chunks<T: Wire>(
+    /// Hands `count` numbers to `sink`, a chunk at a time. The caller has bounded `count`.
+    pub(super) fn decompress_chunks<T: Wire>(
         &mut self,
         encoded: &[u8],
         count: usize,
