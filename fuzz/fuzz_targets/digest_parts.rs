@@ -21,16 +21,22 @@ fn shapes(input: &mut Unstructured<'_>) -> Result<Vec<Shape>> {
 }
 
 fn shape(input: &mut Unstructured<'_>, depth: u8) -> Result<Shape> {
-    Ok(match input.int_in_range(0..=if depth == 0 { 0 } else { 4 })? {
-        0 => Shape::Plain,
-        1 => Shape::Array(Box::new(shape(input, depth - 1)?)),
-        2 => {
-            let count = input.int_in_range(0..=3)?;
-            Shape::Composite((0..count).map(|_| shape(input, depth - 1)).collect::<Result<_>>()?)
-        }
-        3 => Shape::Range(Box::new(shape(input, depth - 1)?)),
-        _ => Shape::Multirange(Box::new(shape(input, depth - 1)?)),
-    })
+    Ok(
+        match input.int_in_range(0..=if depth == 0 { 0 } else { 4 })? {
+            0 => Shape::Plain,
+            1 => Shape::Array(Box::new(shape(input, depth - 1)?)),
+            2 => {
+                let count = input.int_in_range(0..=3)?;
+                Shape::Composite(
+                    (0..count)
+                        .map(|_| shape(input, depth - 1))
+                        .collect::<Result<_>>()?,
+                )
+            }
+            3 => Shape::Range(Box::new(shape(input, depth - 1)?)),
+            _ => Shape::Multirange(Box::new(shape(input, depth - 1)?)),
+        },
+    )
 }
 
 fuzz_target!(|input: Input| {
@@ -40,7 +46,11 @@ fuzz_target!(|input: Input| {
         .enumerate()
         .map(|(i, shape)| (format!("{}", 9 - i), shape))
         .collect();
-    let format = if input.text { Format::Text } else { Format::Binary };
+    let format = if input.text {
+        Format::Text
+    } else {
+        Format::Binary
+    };
     let plan = DigestPlan::new(format, &columns);
     let mut digester = Digester::new(&plan);
     let cut = usize::from(input.cut) + 1;
@@ -59,7 +69,11 @@ fuzz_target!(|input: Input| {
         let field = fields.next().flatten();
         if input.text {
             let field = field.unwrap_or_else(|| b"\\N".to_vec());
-            row.extend(field.into_iter().filter(|byte| !matches!(byte, b'\t' | b'\n')));
+            row.extend(
+                field
+                    .into_iter()
+                    .filter(|byte| !matches!(byte, b'\t' | b'\n')),
+            );
             row.push(if i + 1 < columns.len() { b'\t' } else { b'\n' });
         } else if let Some(field) = field {
             row.extend((field.len() as u32).to_be_bytes());

@@ -44,7 +44,8 @@ pub(super) trait Float: Wire {
     fn integer(self, power: f64) -> (Self::Integer, bool) {
         let scaled = self.widen() * power;
         let rounded = scaled + ROUND;
-        let integer = Self::from_i64((rounded.to_bits() as i64).wrapping_sub(ROUND.to_bits() as i64));
+        let integer =
+            Self::from_i64((rounded.to_bits() as i64).wrapping_sub(ROUND.to_bits() as i64));
         let exact = scaled.abs() < Self::LIMIT && Self::value(integer, power).same(self);
         (integer, exact)
     }
@@ -183,7 +184,13 @@ mod tests {
             return None;
         }
         let mut body = Reader(&encoded);
-        decompress::<T>(&mut body, values.len(), &mut Decompressor::default(), &mut decoded).unwrap();
+        decompress::<T>(
+            &mut body,
+            values.len(),
+            &mut Decompressor::default(),
+            &mut decoded,
+        )
+        .unwrap();
         body.end().unwrap();
         assert!(decoded == wire);
         Some(encoded.len())

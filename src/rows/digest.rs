@@ -221,7 +221,10 @@ pub(super) fn gather(order: &[usize], fields: &[(usize, usize)], from: &[u8], ro
     let mut at = 0;
     for column in order {
         let (start, len) = fields[*column];
-        match (from[start..].first_chunk::<CHUNK>(), row[at..].first_chunk_mut()) {
+        match (
+            from[start..].first_chunk::<CHUNK>(),
+            row[at..].first_chunk_mut(),
+        ) {
             (Some(chunk), Some(slot)) if len <= CHUNK => *slot = *chunk,
             _ => row[at..at + len].copy_from_slice(&from[start..start + len]),
         }

@@ -216,7 +216,10 @@ fn put_bytes(out: &mut [u8], place: &mut usize, bytes: &[u8]) {
     };
     match bytes.len() {
         0 => {}
-        1..4 => slot.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from),
+        1..4 => slot
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = *from),
         4..=8 => put_ends::<4>(slot, bytes),
         9..=16 => put_ends::<8>(slot, bytes),
         _ => slot.copy_from_slice(bytes),
