@@ -43,7 +43,11 @@ impl Place {
     }
 
     pub fn empty() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // In memory where that is possible: these tests do not cut the power, and syncing takes most of their time.
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = tempfile::tempdir_in(memory)
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
         let store = Arc::new(LocalStore::new(dir.path()));
         Self { dir, store }
     }
