@@ -4,6 +4,7 @@
 //! control, and a COPY path that costs a few nanoseconds a row, on the same session, because a worker needs its DDL, its
 //! locks and its COPY in one transaction. [`Settings`] are libpq's; see `docs/connection.md`.
 
+mod batch;
 mod cancel;
 mod certificate;
 mod connect;

@@ -83,9 +83,6 @@ impl Wire {
                     return Ok(());
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if self.deadline.is_some() && e.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "timeout expired"));
-                }
                 Err(e) => return Err(e),
             }
         }

@@ -102,7 +102,14 @@ fn parse_uri(whole: &str, rest: &str) -> Result<Pairs, SettingsError> {
     let mut pairs = Pairs::new();
     let store = |pairs: &mut Pairs, name: &str, value: &str| -> Result<(), SettingsError> {
         if !value.is_empty() {
-            pairs.push((name.to_owned(), percent_decode(value)?));
+            let decoded = percent_decode(value).map_err(|e| match name {
+                // Not even a broken password is shown.
+                "password" => {
+                    syntax("invalid percent-encoding in the password of a URI".to_owned())
+                }
+                _ => e,
+            })?;
+            pairs.push((name.to_owned(), decoded));
         }
         Ok(())
     };
@@ -125,13 +132,11 @@ fn parse_uri(whole: &str, rest: &str) -> Result<Pairs, SettingsError> {
         if let Some(bracketed) = rest.strip_prefix('[') {
             let Some(end) = bracketed.find(']') else {
                 return Err(syntax(format!(
-                    "end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"{whole}\""
+                    "end of string reached when looking for matching \"]\" in IPv6 host address in URI"
                 )));
             };
             if end == 0 {
-                return Err(syntax(format!(
-                    "IPv6 host address may not be empty in URI: \"{whole}\""
-                )));
+                return Err(syntax(format!("IPv6 host address may not be empty in URI")));
             }
             hosts.push_str(&bracketed[..end]);
             rest = &bracketed[end + 1..];
@@ -141,7 +146,7 @@ fn parse_uri(whole: &str, rest: &str) -> Result<Pairs, SettingsError> {
                 .filter(|c| !matches!(c, ':' | '/' | '?' | ','))
             {
                 return Err(syntax(format!(
-                    "unexpected character \"{c}\" at position {} in URI (expected \":\" or \"/\"): \"{whole}\"",
+                    "unexpected character \"{c}\" at position {} in URI (expected \":\" or \"/\")",
                     whole.len() - rest.len() + 1
                 )));
             }
@@ -322,15 +327,15 @@ mod tests {
             ),
             (
                 "postgresql://[::1",
-                "error: end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"postgresql://[::1\"",
+                "error: end of string reached when looking for matching \"]\" in IPv6 host address in URI",
             ),
             (
                 "postgres://[]",
-                "error: IPv6 host address may not be empty in URI: \"postgres://[]\"",
+                "error: IPv6 host address may not be empty in URI",
             ),
             (
                 "postgres://[::1]z",
-                "error: unexpected character \"z\" at position 17 in URI (expected \":\" or \"/\"): \"postgres://[::1]z\"",
+                "error: unexpected character \"z\" at position 17 in URI (expected \":\" or \"/\")",
             ),
             (
                 "postgresql://host?zzz",

@@ -68,15 +68,14 @@ impl Settings {
     /// Settings for which libpq has no variable (`keepalives*`, `tcp_user_timeout`, `fallback_application_name`) are in
     /// [`Settings::child_conninfo`].
     pub fn child_env(&self) -> Vec<(&'static str, Option<String>)> {
+        let value = |name| match name {
+            "password" => self.typed_password().or(self.get(name).map(str::to_owned)),
+            _ => self.get(name).map(str::to_owned),
+        };
         let mut env: Vec<_> = CHILD
             .iter()
-            .map(|(name, var)| (*var, self.get(name).map(str::to_owned)))
+            .map(|(name, var)| (*var, value(*name)))
             .collect();
-        if self.get("password").is_none()
-            && let Some(password) = self.typed_password()
-        {
-            env.push(("PGPASSWORD", Some(password)));
-        }
         env.extend(CHILD_UNSET.iter().map(|var| (*var, None)));
         env
     }
