@@ -15,7 +15,7 @@ use super::wire::{Wire, cstr, message};
 
 /// The buffer for statements is kept up to this size.
 const KEPT_BUFFER: usize = 64 * 1024;
-/// Notices beyond this number are counted, not kept.
+/// More notices than this are not kept for a caller who never takes them.
 const MAX_NOTICES: usize = 10_000;
 
 /// Where a session stands with transactions.

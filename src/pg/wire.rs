@@ -105,7 +105,8 @@ impl Wire {
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
-        } else if self.start > 0 && self.end == self.buf.len() {
+        } else if self.start > 0 && self.buf.len() - self.end < READ_BUFFER / 4 {
+            // What is left is mostly the head of one frame: cheaper to move than to read in small pieces.
             self.buf.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

@@ -131,12 +131,12 @@ fn parse_uri(whole: &str, rest: &str) -> Result<Pairs, SettingsError> {
     loop {
         if let Some(bracketed) = rest.strip_prefix('[') {
             let Some(end) = bracketed.find(']') else {
-                return Err(syntax(format!(
-                    "end of string reached when looking for matching \"]\" in IPv6 host address in URI"
-                )));
+                return Err(syntax("end of string reached when looking for matching \"]\" in IPv6 host address in URI".to_owned()));
             };
             if end == 0 {
-                return Err(syntax(format!("IPv6 host address may not be empty in URI")));
+                return Err(syntax(
+                    "IPv6 host address may not be empty in URI".to_owned(),
+                ));
             }
             hosts.push_str(&bracketed[..end]);
             rest = &bracketed[end + 1..];

@@ -16,6 +16,7 @@ const CHILD: &[(&str, &str)] = &[
     ("channel_binding", "PGCHANNELBINDING"),
     ("connect_timeout", "PGCONNECT_TIMEOUT"),
     ("options", "PGOPTIONS"),
+    ("application_name", "PGAPPNAME"),
     ("sslmode", "PGSSLMODE"),
     ("sslnegotiation", "PGSSLNEGOTIATION"),
     ("sslcert", "PGSSLCERT"),
@@ -62,7 +63,8 @@ impl Settings {
         pinned
     }
 
-    /// Environment for a child program that uses libpq (`pg_dump`): None removes a variable. Nothing of it, above all not
+    /// Environment for a child program that uses libpq (`pg_dump`), to be called on pinned settings: None removes a
+    /// variable. Nothing of it, above all not
     /// the password, has to stand among the child's arguments, which everyone on the machine can read.
     ///
     /// Settings for which libpq has no variable (`keepalives*`, `tcp_user_timeout`, `fallback_application_name`) are in
