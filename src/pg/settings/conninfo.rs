@@ -181,11 +181,11 @@ fn parse_uri(whole: &str, rest: &str) -> Result<Pairs, SettingsError> {
 }
 
 fn parse_query(query: &str, pairs: &mut Pairs) -> Result<(), SettingsError> {
-    // libpq accepts one trailing `&`.
-    let query = query.strip_suffix('&').unwrap_or(query);
     if query.is_empty() {
         return Ok(());
     }
+    // libpq accepts an `&` after the last parameter.
+    let query = query.strip_suffix('&').unwrap_or(query);
     for parameter in query.split('&') {
         let Some((name, value)) = parameter.split_once('=') else {
             return Err(syntax(format!(
@@ -314,6 +314,10 @@ mod tests {
             ),
             ("postgres://host?ssl=true", "host='host' sslmode='require'"),
             ("postgresql://host/db?u=1&", "host='host' dbname='db' u='1'"),
+            (
+                "postgresql://host?&",
+                "error: missing key/value separator \"=\" in URI query parameter: \"\"",
+            ),
             ("postgresql://@host", "host='host'"),
             ("postgresql://:@host", "host='host'"),
             ("postgresql://a,,c:1/", "host='a,,c' port=',,1'"),
