@@ -271,6 +271,7 @@ fn may_try_next(error: &Error) -> bool {
         Error::Io { .. } | Error::Unsuitable { .. } => true,
         // cannot_connect_now: starting up, shutting down, in recovery.
         Error::Server(e) => e.code == "57P03",
+        Error::Connect(errors) => errors.iter().all(may_try_next),
         _ => false,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cancel::CancelToken;
 use super::connect::{ClientEncoding, SessionOptions};
-use super::error::{BatchError, Error, Notice, ServerError};
+use super::error::{Error, Notice, ServerError};
 use super::row::Row;
 use super::settings::{Host, Settings, Target};
 use super::startup::{Session, parameter};
@@ -13,10 +13,9 @@ use super::stream::Address;
 use super::tls::Connector;
 use super::wire::{Wire, cstr, message};
 
-/// Bounds of what a batch sends before it reads the replies: small enough to always fit the socket's buffers.
-const WINDOW_STATEMENTS: usize = 64;
-const WINDOW_BYTES: usize = 64 * 1024;
-/// Notices beyond this number are counted, not kept.
+/// The buffer for statements is kept up to this size.
+const KEPT_BUFFER: usize = 64 * 1024;
+/// More notices than this are not kept for a caller who never takes them.
 const MAX_NOTICES: usize = 10_000;
 
 /// Where a session stands with transactions.
@@ -64,12 +63,12 @@ pub struct Connection {
     status: u8,
     password: Option<String>,
     /// A query was sent and its ReadyForQuery has not come yet.
-    busy: bool,
+    pub(super) busy: bool,
     /// Why nothing can be done with this connection any more.
-    broken: Option<String>,
+    pub(super) broken: Option<String>,
     /// Inside a COPY to us: its rows must be read before anything else.
     pub(super) copying: Option<bool>,
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
 }
 
 impl Connection {
@@ -198,71 +197,11 @@ impl Connection {
     /// Runs one or many statements. Rows are thrown away.
     pub fn execute(&mut self, sql: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), Error> {
         self.send(sql)?;
-        loop {
-            match self.next()? {
-                Reply::Row(_) | Reply::Complete(_) => {}
-                Reply::CopyOut { .. } => self.skip_copy()?,
-                Reply::Done => return Ok(()),
-            }
-        }
+        self.finish_query()
     }
 
-    /// Runs statements, each as a message of its own, and stops at the first failure.
-    ///
-    /// Inside a transaction block many travel before the first reply is awaited: what follows a failed one is then
-    /// refused by the server, so nothing is done twice or out of order. Outside of one, each waits for the one before. A
-    /// batch must therefore not end the transaction it was started in.
-    pub fn batch<'s, S: AsRef<[u8]> + ?Sized + 's>(
-        &mut self,
-        statements: impl IntoIterator<Item = &'s S>,
-    ) -> Result<(), BatchError> {
-        let mut statements = statements.into_iter().peekable();
-        let mut first = 0;
-        while statements.peek().is_some() {
-            let window = match self.transaction_status() {
-                TransactionStatus::Idle => 1,
-                _ => WINDOW_STATEMENTS,
-            };
-            let failed = |offset| {
-                move |source| BatchError {
-                    index: first + offset,
-                    source,
-                }
-            };
-            self.check_free().map_err(failed(0))?;
-            let mut out = std::mem::take(&mut self.out);
-            out.clear();
-            let mut sent = 0;
-            while sent < window && out.len() < WINDOW_BYTES {
-                let Some(sql) = statements.next() else { break };
-                self.query_message(&mut out, sql.as_ref())
-                    .map_err(failed(sent))?;
-                sent += 1;
-            }
-            self.busy = true;
-            let written = self.write(&out);
-            self.out = out;
-            written.map_err(failed(0))?;
-            let mut failure = None;
-            for offset in 0..sent {
-                self.busy = true;
-                if let Err(error) = self.finish_query() {
-                    let lost = self.broken.is_some();
-                    failure.get_or_insert(failed(offset)(error));
-                    if lost {
-                        break;
-                    }
-                }
-            }
-            if let Some(failure) = failure {
-                return Err(failure);
-            }
-            first += sent;
-        }
-        Ok(())
-    }
-
-    fn finish_query(&mut self) -> Result<(), Error> {
+    /// Reads the rest of an answer and throws its rows away.
+    pub(super) fn finish_query(&mut self) -> Result<(), Error> {
         loop {
             match self.next()? {
                 Reply::Row(_) | Reply::Complete(_) => {}
@@ -284,11 +223,11 @@ impl Connection {
             self.write(&out)
         });
         self.out = out;
-        self.out.shrink_to(WINDOW_BYTES);
+        self.out.shrink_to(KEPT_BUFFER);
         result
     }
 
-    fn query_message(&self, out: &mut Vec<u8>, sql: &[u8]) -> Result<(), Error> {
+    pub(super) fn query_message(&self, out: &mut Vec<u8>, sql: &[u8]) -> Result<(), Error> {
         if sql.contains(&0) {
             return Err(Error::Protocol(
                 "a statement with a zero byte in it".to_owned(),
@@ -476,7 +415,7 @@ impl Connection {
         }
     }
 
-    fn check_free(&self) -> Result<(), Error> {
+    pub(super) fn check_free(&self) -> Result<(), Error> {
         self.check_usable()?;
         if self.busy {
             return Err(Error::Protocol(
@@ -597,7 +536,7 @@ mod tests {
             ("18beta1", 180000),
             ("9.6.3", 90603),
             ("", 0),
-            ("99999999999.1", 0),
+            ("99999999999.1", 100),
         ] {
             assert_eq!(version_number(text), number, "{text}");
         }

@@ -92,6 +92,7 @@ impl Error {
     pub fn is_connection_lost(&self) -> bool {
         match self {
             Error::Io { .. } | Error::Unusable(_) => true,
+            Error::Connect(errors) => errors.iter().all(Error::is_connection_lost),
             Error::Server(e) => {
                 e.severity == "FATAL" || e.severity == "PANIC" || e.code.starts_with("08")
             }
@@ -100,6 +101,11 @@ impl Error {
     }
 
     pub(super) fn io(address: &Arc<str>, source: io::Error) -> Error {
+        // Our sockets block: this only comes from a timeout.
+        let source = match source.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "timeout expired"),
+            _ => source,
+        };
         Error::Io {
             address: address.to_string(),
             source,

@@ -5,6 +5,7 @@
 //! locks and its COPY in one transaction. [`Settings`] are libpq's; see `docs/connection.md`.
 
 pub mod archive;
+mod batch;
 mod cancel;
 pub mod catalog;
 mod certificate;

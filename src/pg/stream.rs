@@ -75,8 +75,9 @@ impl Raw {
     /// User id of the process at the other end of a Unix socket.
     pub fn peer_uid(&self) -> io::Result<u32> {
         match self {
+            #[cfg(target_os = "linux")]
             Raw::Unix(socket) => Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw()),
-            Raw::Tcp(_) => Err(io::ErrorKind::Unsupported.into()),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

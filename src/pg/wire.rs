@@ -83,9 +83,6 @@ impl Wire {
                     return Ok(());
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if self.deadline.is_some() && e.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "timeout expired"));
-                }
                 Err(e) => return Err(e),
             }
         }
@@ -108,7 +105,8 @@ impl Wire {
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
-        } else if self.start > 0 && self.end == self.buf.len() {
+        } else if self.start > 0 && self.buf.len() - self.end < READ_BUFFER / 4 {
+            // What is left is mostly the head of one frame: cheaper to move than to read in small pieces.
             self.buf.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

@@ -68,13 +68,12 @@ fn create(
         let text = String::from_utf8_lossy(&payload);
         let lines: Vec<&str> = text.lines().collect();
         for lines in lines.chunks(CREATE_BATCH) {
-            let mut statements = vec!["BEGIN".to_owned()];
-            for line in lines {
-                statements.extend(object(line, shared));
-            }
-            statements.push("COMMIT".to_owned());
+            let statements: Vec<String> =
+                lines.iter().flat_map(|line| object(line, shared)).collect();
+            conn.execute("BEGIN")?;
             conn.batch(statements.iter().map(String::as_bytes))
                 .map_err(|error| error.source)?;
+            conn.execute("COMMIT")?;
         }
     }
     Ok(())

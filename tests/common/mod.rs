@@ -1,3 +1,5 @@
 //! Shared by the integration tests.
 
+// Every test program uses a part of it.
+#[allow(dead_code)]
 pub mod server;

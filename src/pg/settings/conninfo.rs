@@ -102,7 +102,14 @@ fn parse_uri(whole: &str, rest: &str) -> Result<Pairs, SettingsError> {
     let mut pairs = Pairs::new();
     let store = |pairs: &mut Pairs, name: &str, value: &str| -> Result<(), SettingsError> {
         if !value.is_empty() {
-            pairs.push((name.to_owned(), percent_decode(value)?));
+            let decoded = percent_decode(value).map_err(|e| match name {
+                // Not even a broken password is shown.
+                "password" => {
+                    syntax("invalid percent-encoding in the password of a URI".to_owned())
+                }
+                _ => e,
+            })?;
+            pairs.push((name.to_owned(), decoded));
         }
         Ok(())
     };
@@ -124,14 +131,12 @@ fn parse_uri(whole: &str, rest: &str) -> Result<Pairs, SettingsError> {
     loop {
         if let Some(bracketed) = rest.strip_prefix('[') {
             let Some(end) = bracketed.find(']') else {
-                return Err(syntax(format!(
-                    "end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"{whole}\""
-                )));
+                return Err(syntax("end of string reached when looking for matching \"]\" in IPv6 host address in URI".to_owned()));
             };
             if end == 0 {
-                return Err(syntax(format!(
-                    "IPv6 host address may not be empty in URI: \"{whole}\""
-                )));
+                return Err(syntax(
+                    "IPv6 host address may not be empty in URI".to_owned(),
+                ));
             }
             hosts.push_str(&bracketed[..end]);
             rest = &bracketed[end + 1..];
@@ -141,7 +146,7 @@ fn parse_uri(whole: &str, rest: &str) -> Result<Pairs, SettingsError> {
                 .filter(|c| !matches!(c, ':' | '/' | '?' | ','))
             {
                 return Err(syntax(format!(
-                    "unexpected character \"{c}\" at position {} in URI (expected \":\" or \"/\"): \"{whole}\"",
+                    "unexpected character \"{c}\" at position {} in URI (expected \":\" or \"/\")",
                     whole.len() - rest.len() + 1
                 )));
             }
@@ -176,11 +181,11 @@ fn parse_uri(whole: &str, rest: &str) -> Result<Pairs, SettingsError> {
 }
 
 fn parse_query(query: &str, pairs: &mut Pairs) -> Result<(), SettingsError> {
-    // libpq accepts one trailing `&`.
-    let query = query.strip_suffix('&').unwrap_or(query);
     if query.is_empty() {
         return Ok(());
     }
+    // libpq accepts an `&` after the last parameter.
+    let query = query.strip_suffix('&').unwrap_or(query);
     for parameter in query.split('&') {
         let Some((name, value)) = parameter.split_once('=') else {
             return Err(syntax(format!(
@@ -309,6 +314,10 @@ mod tests {
             ),
             ("postgres://host?ssl=true", "host='host' sslmode='require'"),
             ("postgresql://host/db?u=1&", "host='host' dbname='db' u='1'"),
+            (
+                "postgresql://host?&",
+                "error: missing key/value separator \"=\" in URI query parameter: \"\"",
+            ),
             ("postgresql://@host", "host='host'"),
             ("postgresql://:@host", "host='host'"),
             ("postgresql://a,,c:1/", "host='a,,c' port=',,1'"),
@@ -322,15 +331,15 @@ mod tests {
             ),
             (
                 "postgresql://[::1",
-                "error: end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"postgresql://[::1\"",
+                "error: end of string reached when looking for matching \"]\" in IPv6 host address in URI",
             ),
             (
                 "postgres://[]",
-                "error: IPv6 host address may not be empty in URI: \"postgres://[]\"",
+                "error: IPv6 host address may not be empty in URI",
             ),
             (
                 "postgres://[::1]z",
-                "error: unexpected character \"z\" at position 17 in URI (expected \":\" or \"/\"): \"postgres://[::1]z\"",
+                "error: unexpected character \"z\" at position 17 in URI (expected \":\" or \"/\")",
             ),
             (
                 "postgresql://host?zzz",

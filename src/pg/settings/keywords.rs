@@ -10,6 +10,8 @@ pub(super) enum Support {
     Honoured,
     /// Some values have the meaning they have in libpq, the others are refused with this reason.
     Partly(&'static str),
+    /// Accepted, but pgtide sets it to what a faithful copy needs.
+    Pinned,
     /// Refused, with this reason.
     Refused(&'static str),
 }
@@ -69,7 +71,11 @@ pub(super) const KEYWORDS: &[Keyword] = &[
     honoured("require_auth", "PGREQUIREAUTH"),
     honoured("channel_binding", "PGCHANNELBINDING"),
     honoured("connect_timeout", "PGCONNECT_TIMEOUT"),
-    honoured("client_encoding", "PGCLIENTENCODING"),
+    Keyword {
+        name: "client_encoding",
+        env: Some("PGCLIENTENCODING"),
+        support: Support::Pinned,
+    },
     honoured("options", "PGOPTIONS"),
     honoured("application_name", "PGAPPNAME"),
     plain("fallback_application_name"),
@@ -126,11 +132,11 @@ pub(super) const KEYWORDS: &[Keyword] = &[
     partly("gssdelegation", "PGGSSDELEGATION", NO_GSS),
     honoured("target_session_attrs", "PGTARGETSESSIONATTRS"),
     honoured("load_balance_hosts", "PGLOADBALANCEHOSTS"),
-    partly(
-        "replication",
-        "",
-        "a replication connection cannot dump or restore",
-    ),
+    Keyword {
+        name: "replication",
+        env: None,
+        support: Support::Partly("a replication connection cannot dump or restore"),
+    },
     refused(
         "scram_client_key",
         None,
@@ -145,6 +151,14 @@ pub(super) const KEYWORDS: &[Keyword] = &[
     refused("oauth_client_id", None, NO_OAUTH),
     refused("oauth_client_secret", None, NO_OAUTH),
     refused("oauth_scope", None, NO_OAUTH),
+];
+
+/// Never shown in a message.
+const SECRET: &[&str] = &[
+    "sslpassword",
+    "scram_client_key",
+    "scram_server_key",
+    "oauth_client_secret",
 ];
 
 /// Session variables libpq takes from the environment only, and the server's name for them. What pgtide pins
@@ -164,7 +178,11 @@ pub(super) fn check(keyword: &Keyword, value: &str) -> Result<(), SettingsError>
     let refuse = |reason: &'static str| {
         Err(SettingsError::Refused {
             name: keyword.name,
-            value: value.to_owned(),
+            value: if SECRET.contains(&keyword.name) {
+                "...".to_owned()
+            } else {
+                value.to_owned()
+            },
             reason,
         })
     };
@@ -172,7 +190,7 @@ pub(super) fn check(keyword: &Keyword, value: &str) -> Result<(), SettingsError>
         return Ok(());
     }
     match keyword.support {
-        Support::Honoured => Ok(()),
+        Support::Honoured | Support::Pinned => Ok(()),
         Support::Refused(reason) => refuse(reason),
         Support::Partly(reason) => {
             let good = match keyword.name {

@@ -16,6 +16,7 @@ const CHILD: &[(&str, &str)] = &[
     ("channel_binding", "PGCHANNELBINDING"),
     ("connect_timeout", "PGCONNECT_TIMEOUT"),
     ("options", "PGOPTIONS"),
+    ("application_name", "PGAPPNAME"),
     ("sslmode", "PGSSLMODE"),
     ("sslnegotiation", "PGSSLNEGOTIATION"),
     ("sslcert", "PGSSLCERT"),
@@ -62,21 +63,21 @@ impl Settings {
         pinned
     }
 
-    /// Environment for a child program that uses libpq (`pg_dump`): None removes a variable. Nothing of it, above all not
+    /// Environment for a child program that uses libpq (`pg_dump`), to be called on pinned settings: None removes a
+    /// variable. Nothing of it, above all not
     /// the password, has to stand among the child's arguments, which everyone on the machine can read.
     ///
     /// Settings for which libpq has no variable (`keepalives*`, `tcp_user_timeout`, `fallback_application_name`) are in
     /// [`Settings::child_conninfo`].
     pub fn child_env(&self) -> Vec<(&'static str, Option<String>)> {
+        let value = |name| match name {
+            "password" => self.typed_password().or(self.get(name).map(str::to_owned)),
+            _ => self.get(name).map(str::to_owned),
+        };
         let mut env: Vec<_> = CHILD
             .iter()
-            .map(|(name, var)| (*var, self.get(name).map(str::to_owned)))
+            .map(|(name, var)| (*var, value(*name)))
             .collect();
-        if self.get("password").is_none()
-            && let Some(password) = self.typed_password()
-        {
-            env.push(("PGPASSWORD", Some(password)));
-        }
         env.extend(CHILD_UNSET.iter().map(|var| (*var, None)));
         env
     }
