@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -297,7 +298,7 @@ impl PgDumpKiller {
             .ok()
             .and_then(rustix::process::Pid::from_raw)
         {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
         }
         let start = Instant::now();
         while start.elapsed() < GRACE {
@@ -316,7 +317,9 @@ impl RunningPgDump {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            // A Ctrl-C on the terminal is ours to handle, and a stop reaches what a wrapper started.
+            .process_group(0);
         let failed = |source| PgDumpError::Run {
             program: program.clone(),
             source,

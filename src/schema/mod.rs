@@ -1,1 +1,7 @@
-//! schema (to be filled).
+//! Entries of the schema: their order, their statements, their lists, and how they are stored.
+
+pub mod graph;
+pub mod ident;
+pub mod list;
+pub mod statements;
+pub mod store;
