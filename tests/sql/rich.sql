@@ -391,7 +391,6 @@ COMMENT ON SERVER elsewhere IS 'far away';
 CREATE PUBLICATION some_tables FOR TABLE app.replica, app.customer WHERE (id > 10), TABLES IN SCHEMA "select" WITH (publish = 'insert, update');
 CREATE PUBLICATION all_of_it FOR ALL TABLES;
 COMMENT ON PUBLICATION some_tables IS 'some tables';
-CREATE SUBSCRIPTION nothing_comes CONNECTION 'host=nowhere dbname=x' PUBLICATION some_tables WITH (connect = false, slot_name = NONE);
 CREATE EVENT TRIGGER watch ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'DROP TABLE') EXECUTE FUNCTION app.ddl_seen();
 ALTER EVENT TRIGGER watch DISABLE;
 COMMENT ON EVENT TRIGGER watch IS 'watches';
