@@ -7,6 +7,7 @@
 
 pub mod dump;
 pub mod pg;
+pub mod progress;
 pub mod repo;
 pub mod restore;
 pub mod rows;

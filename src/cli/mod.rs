@@ -1,1 +1,169 @@
-//! cli (to be filled).
+//! The command line: arguments in, a call, a rendering out. One file per command.
+
+mod check;
+mod common;
+mod dump;
+mod init;
+mod list;
+mod progress;
+mod render;
+mod restore;
+mod show;
+mod snapshots;
+
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+/// Parallel dump and restore for PostgreSQL and TimescaleDB, into a deduplicated, checksummed repository.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pgtide",
+    version,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but something was skipped or failed and is listed;\n10 no repository; 20 a check found a difference."
+)]
+struct Cli {
+    /// Print help
+    #[arg(short = '?', long, action = ArgAction::Help, global = true)]
+    help: Option<bool>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a repository
+    Init(init::Args),
+    /// Dump a database into a repository
+    Dump(dump::Args),
+    /// Restore a snapshot into a database
+    Restore(restore::Args),
+    /// List the snapshots of a repository
+    Snapshots(snapshots::Args),
+    /// Show what a snapshot holds
+    Show(show::Args),
+    /// List a snapshot's schema entries, as pg_restore -l does
+    List(list::Args),
+    /// Check a repository: structure and references, with --read-data every byte
+    Check(check::Args),
+}
+
+/// Runs the command that the arguments ask for.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if std::env::var_os("PGTIDE_LOG").is_some() {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_env("PGTIDE_LOG"))
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    let result = match cli.command {
+        Command::Init(args) => init::run(&args),
+        Command::Dump(args) => dump::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Snapshots(args) => snapshots::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Check(args) => check::run(&args),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprintln!("pgtide: {}", failure.message);
+            failure.code.into()
+        }
+    }
+}
+
+/// How a command ends; the numbers are documented and stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// The arguments or the environment are wrong.
+    Usage = 2,
+    /// Done, but something was skipped or failed and is listed.
+    Partly = 3,
+    /// There is no repository at that place.
+    NoRepository = 10,
+    /// A check found a difference.
+    Difference = 20,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A command's failure: what to print, and how to end.
+#[derive(Debug)]
+pub struct Failure {
+    code: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// A failure of wrong usage.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: Exit::Usage,
+            message: message.into(),
+        }
+    }
+}
+
+macro_rules! failed {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self { code: Exit::Failed, message: error.to_string() }
+            }
+        }
+    )*};
+}
+
+failed!(
+    std::io::Error,
+    serde_json::Error,
+    pgtide::pg::Error,
+    pgtide::restore::RestoreError,
+    pgtide::dump::DumpError
+);
+
+impl From<pgtide::repo::RepoError> for Failure {
+    fn from(error: pgtide::repo::RepoError) -> Self {
+        let code = match &error {
+            pgtide::repo::RepoError::NoRepository { .. } => Exit::NoRepository,
+            _ => Exit::Failed,
+        };
+        Self {
+            code,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<pgtide::pg::SettingsError> for Failure {
+    fn from(error: pgtide::pg::SettingsError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+/// What every command returns.
+pub type Outcome = Result<Exit, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

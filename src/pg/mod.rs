@@ -1,4 +1,43 @@
-//! pg (to be filled).
+//! PostgreSQL: connection settings, TLS, sessions, COPY on the wire.
+//!
+//! One protocol stack serves everything. A [`Connection`] is blocking and thin: simple queries with text results for
+//! control, and a COPY path that costs a few nanoseconds a row, on the same session, because a worker needs its DDL, its
+//! locks and its COPY in one transaction. [`Settings`] are libpq's; see `docs/connection.md`.
 
 pub mod archive;
+mod cancel;
+pub mod catalog;
+mod certificate;
+mod connect;
+mod connection;
+mod copy_in;
+mod copy_out;
+mod error;
+pub mod interrupt;
 pub mod pg_dump;
+mod row;
+mod settings;
+pub mod snapshot;
+mod startup;
+mod stream;
+mod tls;
+mod verify;
+mod wire;
+
+pub use cancel::CancelToken;
+pub use connect::{ClientEncoding, SessionOptions};
+pub use connection::{Connection, Reply, TransactionStatus};
+pub use copy_in::CopyIn;
+pub use copy_out::RowSink;
+pub use error::{BatchError, CopyError, Error, Notice, ServerError};
+pub use row::Row;
+pub use settings::{ConnectionArgs, Settings, SettingsError};
+
+/// How the engines open their sessions: everything pinned, and text in UTF-8 whatever the database's encoding, because
+/// names and statements are. Rows travel in the database's own encoding, which is set around each COPY.
+pub fn session_options() -> SessionOptions {
+    SessionOptions {
+        client_encoding: ClientEncoding::Utf8,
+        ..SessionOptions::pinned()
+    }
+}

@@ -26,6 +26,7 @@ pub struct Snapshot {
     /// What the dump wants its reader to know, a line each: objects skipped, sessions that waited.
     pub warnings: Vec<String>,
     /// The block that holds the [`Root`].
+    #[serde(with = "super::ids::block_as_hex")]
     pub root: BlockId,
 }
 
@@ -106,6 +107,8 @@ pub struct Totals {
 pub struct Root {
     /// Blocks of schema entries (the `schema` room knows their content).
     pub entries: Vec<BlockId>,
+    /// Blocks that hold the order of the entries.
+    pub entry_order: Vec<BlockId>,
     /// Blocks that hold `Vec<TableRecord>`, in order of name.
     pub tables: Vec<BlockId>,
     /// Blocks that hold `Vec<SequenceValue>`, in order of name.
@@ -164,7 +167,8 @@ pub struct TableRecord {
     pub payload_bytes: u64,
     /// Count and digest of all rows.
     pub digest: RowDigest,
-    /// The blocks that hold the [`ManifestShard`]s, in order; none for a table without rows.
+    /// The blocks that hold the [`ManifestShard`]s: the n-th has the segments from 1024 n on. None for a table that had
+    /// no pages.
     pub manifest: Vec<BlockId>,
 }
 

@@ -1,5 +1,6 @@
 //! Entries of the schema: their order, their statements, their lists, and how they are stored.
 
+pub mod drops;
 pub mod graph;
 pub mod ident;
 pub mod list;

@@ -1,1 +1,107 @@
-//! timescale (to be filled).
+//! Everything that is special to TimescaleDB.
+//!
+//! Its catalog tables are configuration tables of the extension and travel as text. A database with hypertables is
+//! restored in its restoring state, in which the extension leaves all statements to PostgreSQL: the extension at the
+//! version of the source, then all relations, then the catalog, serially in the order of its foreign keys, then rows,
+//! indexes and constraints in parallel, then the end of the restoring state.
+
+use crate::pg::archive::{SqlText, TocEntry};
+use crate::pg::catalog::quote_literal;
+use crate::pg::{Connection, Error};
+use crate::repo::model::Source;
+
+/// Name of the extension.
+pub const EXTENSION: &str = "timescaledb";
+
+/// The extension's version at the source, where it is installed.
+pub fn version(source: &Source) -> Option<&str> {
+    source
+        .extensions
+        .iter()
+        .find(|e| e.name == EXTENSION)
+        .map(|e| e.version.as_str())
+}
+
+/// Why the target cannot take hypertables of this version, with a hint; nothing if it can.
+pub fn problem(conn: &mut Connection, version: &str) -> Result<Option<String>, Error> {
+    let rows = conn.query(&format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extension_versions v WHERE v.name = '{EXTENSION}' AND v.version = {}),
+           (SELECT pg_catalog.string_agg(v.version, ', ') FROM pg_catalog.pg_available_extension_versions v WHERE v.name = '{EXTENSION}'),
+           pg_catalog.current_setting('shared_preload_libraries') LIKE '%timescaledb%',
+           (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = '{EXTENSION}'),
+           pg_catalog.current_setting('is_superuser') = 'on'",
+        quote_literal(version)
+    ))?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let available = row.get(1).unwrap_or("none");
+    if row.get(0) != Some("t") {
+        return Ok(Some(format!(
+            "the snapshot has TimescaleDB {version}, the target's server offers {available}\nhint: install TimescaleDB {version} at the target; its catalog is restored as it is, so the version must be the same"
+        )));
+    }
+    if row.get(2) != Some("t") {
+        return Ok(Some(
+            "the target's server does not preload TimescaleDB\nhint: add timescaledb to shared_preload_libraries there and restart it"
+                .to_owned(),
+        ));
+    }
+    if let Some(installed) = row.get(3).filter(|&installed| installed != version) {
+        return Ok(Some(format!(
+            "the target database has TimescaleDB {installed}, the snapshot {version}\nhint: restore into a database without the extension, or with version {version}"
+        )));
+    }
+    if row.get(4) != Some("t") {
+        return Ok(Some(
+            "restoring hypertables needs a superuser, who alone may stop TimescaleDB's background workers\nhint: connect as a superuser"
+                .to_owned(),
+        ));
+    }
+    Ok(None)
+}
+
+/// Whether the entry creates the extension.
+pub fn is_extension(entry: &TocEntry) -> bool {
+    entry.desc == "EXTENSION" && entry.tag.to_lossy() == EXTENSION
+}
+
+/// Whether the entry would carry a restoring state of the source over.
+pub fn is_restoring_setting(entry: &TocEntry) -> bool {
+    entry.desc == "DATABASE PROPERTIES" && entry.defn.to_lossy().contains("timescaledb.restoring")
+}
+
+/// The statement that creates the extension, at the version of the source. It must be the first of its session.
+pub fn create_extension(entry: &TocEntry, version: &str) -> SqlText {
+    let statement = entry.defn.to_lossy();
+    let statement = statement.trim_end().trim_end_matches(';');
+    SqlText::from(format!("{statement} VERSION {};", quote_literal(version)).into_bytes())
+}
+
+/// Begins the restoring state: for sessions that are opened from now on, until [`end`].
+pub fn begin(conn: &mut Connection) -> Result<(), Error> {
+    let schema = functions(conn)?;
+    conn.execute(&format!("SELECT {schema}.timescaledb_pre_restore()"))
+}
+
+/// Ends the restoring state. Sets the one sequence that the extension does not list as its configuration.
+pub fn end(conn: &mut Connection) -> Result<(), Error> {
+    conn.execute(
+        "SELECT pg_catalog.setval('_timescaledb_catalog.tablespace_id_seq', m.id)
+         FROM (SELECT pg_catalog.max(id) AS id FROM _timescaledb_catalog.tablespace) m WHERE m.id IS NOT NULL",
+    )?;
+    let schema = functions(conn)?;
+    conn.execute(&format!("SELECT {schema}.timescaledb_post_restore()"))
+}
+
+/// The quoted schema that the extension's public functions live in.
+fn functions(conn: &mut Connection) -> Result<String, Error> {
+    let rows = conn.query(&format!(
+        "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
+         JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = '{EXTENSION}'"
+    ))?;
+    rows.first()
+        .and_then(|row| row.get(0))
+        .map(str::to_owned)
+        .ok_or_else(|| Error::Protocol("the extension timescaledb is not installed".to_owned()))
+}

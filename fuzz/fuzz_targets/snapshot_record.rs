@@ -1,0 +1,32 @@
+//! Any bytes are a record of their kind, or are refused.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pgtide::repo::model::Snapshot;
+use pgtide::repo::parse::record;
+use pgtide::repo::{Beat, Config, HistoryRecord, SessionRecord, Tombstone};
+
+fuzz_target!(|input: (bool, u8, Vec<u8>)| {
+    let (frame, kind, body) = input;
+    let kinds = [
+        "snapshot",
+        "config",
+        "history",
+        "session",
+        "heartbeat",
+        "tombstone",
+    ];
+    let kind = kinds[usize::from(kind) % kinds.len()];
+    let bytes = if frame {
+        let line = format!("pgtide {kind} 1 {}\n", blake3::hash(&body).to_hex());
+        [line.as_bytes(), &body].concat()
+    } else {
+        body
+    };
+    let _ = record::<Snapshot>(kind, &bytes);
+    let _ = record::<Config>(kind, &bytes);
+    let _ = record::<HistoryRecord>(kind, &bytes);
+    let _ = record::<SessionRecord>(kind, &bytes);
+    let _ = record::<Beat>(kind, &bytes);
+    let _ = record::<Tombstone>(kind, &bytes);
+});

@@ -1,0 +1,105 @@
+//! Arguments that several commands share.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+use pgtide::pg::interrupt::Interrupt;
+use pgtide::pg::{ConnectionArgs, Settings};
+use pgtide::repo::Repository;
+use pgtide::store::{LocalStore, Store};
+
+use super::Failure;
+
+/// Where the repository is.
+#[derive(Debug, Args)]
+pub struct Repo {
+    /// The repository: a directory
+    #[arg(long, value_name = "REPO", env = "PGTIDE_REPO", hide_env_values = true)]
+    pub repo: String,
+}
+
+impl Repo {
+    /// The store at that place.
+    pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+        if let Some((scheme, _)) = self.repo.split_once("://") {
+            return Err(Failure::usage(format!(
+                "repositories at {scheme}:// are not supported by this version\nhint: give a directory"
+            )));
+        }
+        Ok(Arc::new(LocalStore::new(Path::new(&self.repo))))
+    }
+
+    /// The repository at that place.
+    pub fn open(&self) -> Result<Repository, Failure> {
+        Ok(Repository::open(self.store()?)?)
+    }
+}
+
+/// How to reach a server: libpq's options.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection options")]
+pub struct Connect {
+    /// Database: a name, a connection string or a URI
+    #[arg(short, long, value_name = "DBNAME")]
+    pub dbname: Option<String>,
+    /// Server's host name or socket directory
+    #[arg(short, long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Server's port
+    #[arg(short, long, value_name = "PORT")]
+    pub port: Option<String>,
+    /// Role to connect as
+    #[arg(short = 'U', long = "username", value_name = "ROLE")]
+    pub user: Option<String>,
+    /// Never ask for a password
+    #[arg(short = 'w', long, conflicts_with = "password")]
+    pub no_password: bool,
+    /// Ask for a password before connecting
+    #[arg(short = 'W', long)]
+    pub password: bool,
+}
+
+impl Connect {
+    /// The settings, with the environment's, the service file's and the password file's.
+    pub fn settings(&self) -> Result<Settings, Failure> {
+        Ok(Settings::resolve(
+            ConnectionArgs {
+                dbname: self.dbname.clone(),
+                host: self.host.clone(),
+                port: self.port.clone(),
+                user: self.user.clone(),
+                no_password: self.no_password,
+                force_password: self.password,
+            },
+            &|name| std::env::var(name).ok(),
+        )?)
+    }
+}
+
+/// An interrupt that SIGINT and SIGTERM raise. A second one ends the process at once.
+pub fn interrupt() -> Result<Interrupt, Failure> {
+    let interrupt = Interrupt::default();
+    let mut signals = signal_hook::iterator::Signals::new([
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+    ])?;
+    let raised = interrupt.clone();
+    std::thread::spawn(move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            eprintln!("pgtide: stopping; once more to end at once");
+            raised.raise();
+        }
+        if signals.next().is_some() {
+            std::process::exit(1);
+        }
+    });
+    Ok(interrupt)
+}
+
+/// One document on stdout.
+pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

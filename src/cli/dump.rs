@@ -1,0 +1,144 @@
+//! `pgtide dump`
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use pgtide::dump::{self, DumpOptions};
+use pgtide::rows::Effort;
+
+use super::common::{Connect, Repo, interrupt, print_json};
+use super::progress::Shown;
+use super::{Exit, Outcome, render};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    repo: Repo,
+    #[command(flatten)]
+    connect: Connect,
+    /// Sessions that read in parallel [default: the cores, at most 4, at most a quarter of the server's free
+    /// connections]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// How hard to compress
+    #[arg(short = 'Z', long, value_name = "EFFORT", default_value = "default")]
+    compress: Compress,
+    /// Tag the snapshot (repeatable)
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Wait this long for a table's lock before giving up, e.g. 30s or 500 (milliseconds)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    lock_wait_timeout: Duration,
+    /// Command to run as pg_dump, e.g. 'docker exec -i db pg_dump -U postgres' [default: the lowest version found
+    /// that is not below the server's]
+    #[arg(long, value_name = "COMMAND", env = "PGTIDE_PG_DUMP")]
+    pg_dump: Option<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Compress {
+    /// Least CPU
+    Fast,
+    /// Small at little CPU
+    Default,
+    /// Smallest
+    Best,
+}
+
+/// A number of milliseconds, as `pg_dump` takes, or a number with a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is not a time such as 30s"))?;
+    match unit.trim() {
+        "" | "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "min" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
+        other => Err(format!(
+            "{other:?} is not a unit of time: use ms, s, min or h"
+        )),
+    }
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let repo = args.repo.open()?;
+    let options = DumpOptions {
+        settings: args.connect.settings()?,
+        jobs: args.jobs.map(usize::from),
+        effort: match args.compress {
+            Compress::Fast => Effort::Fast,
+            Compress::Default => Effort::Default,
+            Compress::Best => Effort::Best,
+        },
+        pg_dump: args.pg_dump.clone(),
+        tags: args.tags.clone(),
+        lock_wait_timeout: args.lock_wait_timeout,
+    };
+    let interrupt = interrupt()?;
+    let shown = Shown::new(args.quiet || args.json, "read");
+    let result = dump::run(&repo, &options, &interrupt, &shown);
+    shown.finish();
+    let report = result?;
+    let snapshot = &report.snapshot;
+    if args.json {
+        print_json(&serde_json::json!({
+            "snapshot_id": report.id.to_string(),
+            "snapshot": snapshot,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    for warning in &snapshot.warnings {
+        eprintln!("note: {warning}");
+    }
+    if !args.quiet {
+        let totals = &snapshot.totals;
+        println!(
+            "dumped    {} from {}:{} (PostgreSQL {})",
+            snapshot.source.database,
+            snapshot.source.host,
+            snapshot.source.port,
+            snapshot.source.server_version
+        );
+        println!(
+            "read      {} rows of {}, {} in {} ({}/s)",
+            render::count(totals.rows),
+            render::plural(totals.tables, "table", "tables"),
+            render::bytes(totals.source_bytes),
+            render::seconds(totals.seconds),
+            render::bytes((totals.source_bytes as f64 / totals.seconds.max(0.001)) as u64),
+        );
+        println!(
+            "stored    {} in {} of {}",
+            render::bytes(totals.added_bytes),
+            render::plural(totals.added_blocks, "new block", "new blocks"),
+            render::count(totals.blocks.max(totals.added_blocks)),
+        );
+    }
+    println!("{}", report.id);
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units_or_are_milliseconds() {
+        assert_eq!(duration("500"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
+        assert!(duration("soon").is_err());
+        assert!(duration("3 weeks").is_err());
+    }
+}

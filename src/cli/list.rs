@@ -1,0 +1,59 @@
+//! `pgtide list`
+
+use std::io::Write;
+
+use pgtide::restore;
+use pgtide::schema::list::list_line;
+
+use super::common::{Repo, print_json};
+use super::{Exit, Outcome, render};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    repo: Repo,
+    /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: String,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let repo = args.repo.open()?;
+    let (id, snapshot) = repo.find(&args.snapshot)?;
+    let opened = restore::open(&repo, snapshot)?;
+    if args.json {
+        let entries: Vec<_> = opened
+            .entries
+            .iter()
+            .map(|e| {
+                serde_json::json!({
+                    "id": e.dump_id,
+                    "kind": e.desc,
+                    "schema": e.namespace.as_ref().map(|n| n.to_lossy()),
+                    "name": e.tag.to_lossy(),
+                    "owner": e.owner.to_lossy(),
+                })
+            })
+            .collect();
+        print_json(&serde_json::json!({"id": id.to_string(), "entries": entries}))?;
+        return Ok(Exit::Done);
+    }
+    let mut out = std::io::stdout().lock();
+    writeln!(out, ";\n; Snapshot {id}")?;
+    writeln!(
+        out,
+        ";     taken at: {}",
+        render::time(opened.snapshot.time)
+    )?;
+    writeln!(out, ";     dbname: {}", opened.snapshot.source.database)?;
+    writeln!(out, ";     TOC Entries: {}", opened.entries.len())?;
+    writeln!(out, ";")?;
+    for entry in &opened.entries {
+        out.write_all(list_line(entry).as_bytes())?;
+        writeln!(out)?;
+    }
+    Ok(Exit::Done)
+}

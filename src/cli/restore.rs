@@ -1,0 +1,231 @@
+//! `pgtide restore`
+
+use std::io::{IsTerminal, Write};
+
+use pgtide::repo::SnapshotId;
+use pgtide::restore::{self, Opened, RestoreOptions};
+use pgtide::schema::statements::RenderOptions;
+
+use super::common::{Connect, Repo, interrupt, print_json};
+use super::progress::Shown;
+use super::{Exit, Failure, Outcome, render};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    repo: Repo,
+    /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: String,
+    #[command(flatten)]
+    connect: Connect,
+    /// Sessions that load and build in parallel [default: the cores, at most 4, at most a quarter of the server's free
+    /// connections]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Create the database as it was at the source; --dbname is the one to connect to first
+    #[arg(short = 'C', long)]
+    create: bool,
+    /// Drop what is restored first, with --create the whole database
+    #[arg(short, long)]
+    clean: bool,
+    /// Restore only this table, view or sequence, without its indexes and constraints (repeatable)
+    #[arg(short, long = "table", value_name = "NAME")]
+    tables: Vec<String>,
+    /// Restore no owners
+    #[arg(short = 'O', long)]
+    no_owner: bool,
+    /// Restore no privileges
+    #[arg(short = 'x', long)]
+    no_privileges: bool,
+    /// Put everything into the default tablespace
+    #[arg(long)]
+    no_tablespaces: bool,
+    /// Collect no statistics at the end
+    #[arg(long)]
+    no_analyze: bool,
+    /// Go on after an error; list them all and exit with 3
+    #[arg(long)]
+    continue_on_error: bool,
+    /// Print what would be done, and what stands against it
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Do not ask before destroying something
+    #[arg(short, long)]
+    yes: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let repo = args.repo.open()?;
+    let (id, snapshot) = repo.find(&args.snapshot)?;
+    let options = RestoreOptions {
+        settings: args.connect.settings()?,
+        jobs: args.jobs.map(usize::from),
+        create: args.create,
+        clean: args.clean,
+        tables: args.tables.clone(),
+        render: RenderOptions {
+            no_owner: args.no_owner,
+            no_privileges: args.no_privileges,
+            no_tablespaces: args.no_tablespaces,
+        },
+        analyze: !args.no_analyze,
+        continue_on_error: args.continue_on_error,
+    };
+    let opened = restore::open(&repo, snapshot)?;
+    if args.dry_run {
+        return dry_run(args, &id, &opened, &options);
+    }
+    if args.clean && !args.yes {
+        confirm(&id, &opened, &options)?;
+    }
+    let interrupt = interrupt()?;
+    let shown = Shown::new(args.quiet || args.json, "loaded");
+    let result = restore::run(&opened, &options, &interrupt, &shown);
+    shown.finish();
+    let report = result?;
+    if args.json {
+        let failures: Vec<_> = report
+            .failures
+            .iter()
+            .map(|f| {
+                serde_json::json!({
+                    "object": f.object,
+                    "statement": f.statement,
+                    "error": f.error,
+                })
+            })
+            .collect();
+        print_json(&serde_json::json!({
+            "snapshot_id": id.to_string(),
+            "database": report.database,
+            "entries": report.entries,
+            "tables": report.tables,
+            "rows": report.rows,
+            "payload_bytes": report.payload_bytes,
+            "seconds": report.seconds,
+            "failures": failures,
+        }))?;
+    } else {
+        for failure in &report.failures {
+            eprintln!("error: {failure}");
+        }
+        if !args.quiet {
+            println!(
+                "restored  {} into {} in {}",
+                render::short(&id),
+                report.database,
+                render::seconds(report.seconds)
+            );
+            println!(
+                "loaded    {} rows of {}, {} ({}/s); {}",
+                render::count(report.rows),
+                render::plural(report.tables, "table", "tables"),
+                render::bytes(report.payload_bytes),
+                render::bytes((report.payload_bytes as f64 / report.seconds.max(0.001)) as u64),
+                render::plural(report.entries, "schema entry", "schema entries"),
+            );
+        }
+    }
+    if report.failures.is_empty() {
+        Ok(Exit::Done)
+    } else {
+        Ok(Exit::Partly)
+    }
+}
+
+fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptions) -> Outcome {
+    let outline = restore::outline(opened, options)?;
+    let problems = restore::problems(opened, options)?;
+    if args.json {
+        print_json(&serde_json::json!({
+            "snapshot_id": id.to_string(),
+            "entries": outline.entries,
+            "tables": outline.tables.len(),
+            "rows": outline.rows,
+            "payload_bytes": outline.payload_bytes,
+            "problems": problems.to_string().lines().collect::<Vec<_>>(),
+        }))?;
+    } else {
+        println!("snapshot  {id}");
+        println!(
+            "would restore {}:",
+            render::plural(outline.entries, "schema entry", "schema entries")
+        );
+        for (kind, number) in &outline.kinds {
+            println!("  {:>9}  {kind}", render::count(*number));
+        }
+        println!(
+            "would load {} rows of {}, {}{}",
+            render::count(outline.rows),
+            render::plural(outline.tables.len() as u64, "table", "tables"),
+            render::bytes(outline.payload_bytes),
+            if outline.tables.is_empty() {
+                ""
+            } else {
+                ", the largest first:"
+            }
+        );
+        for (name, rows, bytes) in outline.tables.iter().take(10) {
+            println!(
+                "  {:>9}  {name} ({} rows)",
+                render::bytes(*bytes),
+                render::count(*rows)
+            );
+        }
+        if !problems.is_empty() {
+            println!("but it would be refused:\n{problems}");
+        }
+    }
+    if problems.is_empty() {
+        Ok(Exit::Done)
+    } else {
+        Ok(Exit::Failed)
+    }
+}
+
+/// Asks on a terminal; elsewhere it needs --yes.
+fn confirm(id: &SnapshotId, opened: &Opened, options: &RestoreOptions) -> Result<(), Failure> {
+    let source = &opened.snapshot.source;
+    let target = if options.create {
+        &source.database
+    } else {
+        options.settings.dbname()
+    };
+    let what = if options.create {
+        format!("the whole database {target}")
+    } else {
+        format!("in database {target}, all that is to be restored")
+    };
+    let question = format!(
+        "This drops {what} at {}:{},\nand restores {} of {} at {}:{} from {}, {}.",
+        options.settings.host_name(),
+        options.settings.port(),
+        render::short(id),
+        source.database,
+        source.host,
+        source.port,
+        render::time(opened.snapshot.time),
+        render::bytes(opened.snapshot.totals.source_bytes),
+    );
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(format!(
+            "{question}\nhint: there is no terminal to ask on; add --yes if that is what you want"
+        )));
+    }
+    eprint!("{question}\nGo on? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::usage("nothing was touched"))
+    }
+}

@@ -1,0 +1,461 @@
+//! What a dump will read: tables, their segments, and the units of work that they form.
+
+use std::collections::HashMap;
+
+use crate::pg::catalog::{self, Attribute, Relation, TypeRow};
+use crate::pg::{Connection, Error};
+use crate::repo::model::{Column, TableRecord, TableRole};
+use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
+
+use super::types;
+
+/// Heap pages of a segment where TOAST does not matter: 2 MiB.
+const SEGMENT_PAGES: u32 = 256;
+/// Tables in one unit, at most: a unit locks them all in one statement.
+const UNIT_TABLES: usize = 100;
+/// Bytes of heap and TOAST of a unit, at most.
+const UNIT_BYTES: u64 = 64 << 20;
+
+/// A table to read.
+pub struct PlannedTable {
+    /// The relation as the MVCC snapshot sees it.
+    pub relation: Relation,
+    /// What its rows are for.
+    pub role: TableRole,
+    /// Columns in the order of the COPY.
+    pub columns: Vec<Column>,
+    /// The coder's view of them.
+    pub kinds: Vec<ColumnKind>,
+    /// The query that reads it, where it is not read segment by segment.
+    pub query: Option<String>,
+    /// How its rows travel.
+    pub format: Format,
+    /// How its rows are digested.
+    pub digest: DigestPlan,
+    /// The partition root to load through, if loading the leaf would be wrong.
+    pub load_through: Option<(String, String)>,
+    /// Number of segments; 1 for a table that is read whole, 0 for one without pages.
+    pub segments: u32,
+    /// Heap pages of a segment.
+    pub segment_pages: u32,
+    /// Bytes of heap and TOAST.
+    pub bytes: u64,
+    /// The table in the snapshot before, where its rows would have the same digests.
+    pub previous: Option<TableRecord>,
+}
+
+/// Some segments of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Index of the table in the plan.
+    pub table: usize,
+    /// Its first segment.
+    pub from: u32,
+    /// The segment after its last.
+    pub to: u32,
+}
+
+/// Work that one reader does in one transaction, with one message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unit {
+    /// What it reads.
+    pub pieces: Vec<Piece>,
+    /// Bytes of heap and TOAST, about.
+    pub bytes: u64,
+}
+
+/// All there is to read.
+pub struct Plan {
+    /// The tables, in order of name.
+    pub tables: Vec<PlannedTable>,
+    /// The units, largest tables first.
+    pub units: Vec<Unit>,
+    /// Bytes of heap and TOAST of all tables.
+    pub bytes: u64,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Facts of the source that decide how rows are read.
+pub struct Facts {
+    /// Bytes of a page.
+    pub block_size: u32,
+    /// Whether the client encoding is UTF-8.
+    pub utf8: bool,
+    /// Whether the server is a standby, where unlogged tables have no rows.
+    pub standby: bool,
+}
+
+/// Plans the reading of all relations with rows of their own. `conn` is a holder: it sees the snapshot and has the locks.
+pub fn plan(
+    conn: &mut Connection,
+    relations: &[Relation],
+    facts: &Facts,
+    previous: &HashMap<(String, String), TableRecord>,
+    jobs: usize,
+) -> Result<Plan, Error> {
+    let mut notes = Vec::new();
+    let relations: Vec<&Relation> = relations
+        .iter()
+        .filter(|r| {
+            let empty = facts.standby && r.unlogged;
+            if empty && r.kind == 'r' {
+                notes.push(format!(
+                    "{} is unlogged: a standby does not have its rows",
+                    r.display_name()
+                ));
+            }
+            r.kind == 'r' && !empty
+        })
+        .collect();
+    let oids: Vec<u32> = relations.iter().map(|r| r.oid).collect();
+    let mut attributes = catalog::attributes(conn, &oids)?;
+    let type_rows = catalog::types(conn, &oids)?;
+    let sizes = catalog::sizes(conn, &oids)?;
+    let mut roots = catalog::load_through_roots(conn)?;
+
+    let mut tables = Vec::with_capacity(relations.len());
+    for relation in relations {
+        let attributes = attributes.remove(&relation.oid).unwrap_or_default();
+        let (heap, toast) = sizes.get(&relation.oid).copied().unwrap_or_default();
+        let key = (relation.schema.clone(), relation.name.clone());
+        tables.push(table(
+            relation,
+            &attributes,
+            &type_rows,
+            (heap, toast),
+            facts,
+            roots.remove(&relation.oid),
+            previous.get(&key),
+        ));
+    }
+    if catalog::has_large_objects(conn)? {
+        tables.extend(large_objects(conn, &type_rows, facts, previous)?);
+    }
+    let bytes = tables.iter().map(|t| t.bytes).sum();
+    let units = units(&tables, bytes, jobs);
+    Ok(Plan {
+        tables,
+        units,
+        bytes,
+        notes,
+    })
+}
+
+fn table(
+    relation: &Relation,
+    attributes: &[Attribute],
+    type_rows: &HashMap<u32, TypeRow>,
+    (heap, toast): (u64, u64),
+    facts: &Facts,
+    load_through: Option<(String, String)>,
+    previous: Option<&TableRecord>,
+) -> PlannedTable {
+    let type_facts: Vec<types::TypeFacts> = attributes
+        .iter()
+        .map(|a| types::facts(type_rows, a.type_oid, facts.utf8))
+        .collect();
+    // An extension's configuration names things by reg* types and is loaded by appending: as text, like pg_dump.
+    let binary = relation.config.is_none() && type_facts.iter().all(|facts| facts.binary);
+    let format = if binary { Format::Binary } else { Format::Text };
+    let columns: Vec<Column> = attributes
+        .iter()
+        .zip(&type_facts)
+        .map(|(attribute, facts)| Column {
+            name: attribute.name.clone(),
+            type_name: attribute.type_name.clone(),
+            kind: if binary { facts.kind } else { ColumnKind::Text },
+            shape: if binary {
+                facts.shape.clone()
+            } else {
+                Shape::Plain
+            },
+        })
+        .collect();
+    let digest_columns: Vec<(String, Shape)> = columns
+        .iter()
+        .map(|c| (c.name.clone(), c.shape.clone()))
+        .collect();
+    let previous = previous.filter(|p| p.format == format && p.columns == columns);
+    let pages = heap.div_ceil(u64::from(facts.block_size));
+    let segment_pages = previous.map_or_else(|| segment_pages(heap, toast), |p| p.segment_pages);
+    let whole = relation.config.is_some() || !relation.heap;
+    let segments = if pages == 0 && relation.heap {
+        // A heap without pages has no rows, and under our lock it stays the heap that the snapshot sees.
+        0
+    } else if whole {
+        1
+    } else {
+        pages.div_ceil(u64::from(segment_pages))
+    };
+    let role = match &relation.config {
+        Some(config) => TableRole::ExtensionConfig {
+            extension: config.extension.clone(),
+        },
+        None if relation.oid == catalog::LARGE_OBJECT_OID => TableRole::LargeObjects,
+        None => TableRole::Plain,
+    };
+    PlannedTable {
+        role,
+        query: relation.config.as_ref().map(|config| {
+            let columns: Vec<String> = columns
+                .iter()
+                .map(|c| catalog::quote_ident(&c.name))
+                .collect();
+            format!(
+                "SELECT {} FROM ONLY {} {}",
+                columns.join(", "),
+                relation.sql_name(),
+                config.condition
+            )
+        }),
+        relation: relation.clone(),
+        kinds: columns.iter().map(|c| c.kind).collect(),
+        digest: DigestPlan::new(format, &digest_columns),
+        columns,
+        format,
+        load_through,
+        // A heap has at most 2^32 pages.
+        segments: u32::try_from(segments).unwrap_or(u32::MAX),
+        segment_pages,
+        bytes: heap + toast,
+        previous: previous.cloned(),
+    }
+}
+
+/// The pages of all large objects, read like any table, and what belongs to each: owner, privileges, comment.
+fn large_objects(
+    conn: &mut Connection,
+    type_rows: &HashMap<u32, TypeRow>,
+    facts: &Facts,
+    previous: &HashMap<(String, String), TableRecord>,
+) -> Result<[PlannedTable; 2], Error> {
+    let relation = |oid, name: &str| Relation {
+        oid,
+        schema: "pg_catalog".to_owned(),
+        name: name.to_owned(),
+        kind: 'r',
+        unlogged: false,
+        heap: true,
+        // The guard of files is not for catalogs: nobody rewrites them under a lock of ours.
+        filenode: 0,
+        config: None,
+        fingerprint: String::new(),
+    };
+    let oid = catalog::LARGE_OBJECT_OID;
+    let attributes = catalog::attributes(conn, &[oid])?.remove(&oid);
+    let sizes = catalog::sizes(conn, &[oid])?.remove(&oid);
+    let mut types = type_rows.clone();
+    types.extend(catalog::types(conn, &[oid])?);
+    let pages = relation(oid, "pg_largeobject");
+    let key = (pages.schema.clone(), pages.name.clone());
+    let pages = table(
+        &pages,
+        &attributes.unwrap_or_default(),
+        &types,
+        sizes.unwrap_or_default(),
+        facts,
+        None,
+        previous.get(&key),
+    );
+
+    let columns: Vec<Column> = ["oid", "owner", "acl", "comment"]
+        .map(|name| Column {
+            name: name.to_owned(),
+            type_name: "text".to_owned(),
+            kind: ColumnKind::Text,
+            shape: Shape::Plain,
+        })
+        .into();
+    let digest_columns: Vec<(String, Shape)> = columns
+        .iter()
+        .map(|c| (c.name.clone(), Shape::Plain))
+        .collect();
+    let metadata = PlannedTable {
+        relation: relation(
+            catalog::LARGE_OBJECT_METADATA_OID,
+            "pg_largeobject_metadata",
+        ),
+        role: TableRole::LargeObjectMetadata,
+        kinds: vec![ColumnKind::Text; columns.len()],
+        columns,
+        query: Some(catalog::LARGE_OBJECT_METADATA_QUERY.to_owned()),
+        format: Format::Text,
+        digest: DigestPlan::new(Format::Text, &digest_columns),
+        load_through: None,
+        segments: 1,
+        segment_pages: SEGMENT_PAGES,
+        bytes: 0,
+        previous: None,
+    };
+    Ok([pages, metadata])
+}
+
+/// A power of two, so that heap plus TOAST of a segment stays near that of 256 pages without TOAST.
+fn segment_pages(heap: u64, toast: u64) -> u32 {
+    if heap == 0 {
+        return SEGMENT_PAGES;
+    }
+    let share = u128::from(SEGMENT_PAGES) * u128::from(heap) / u128::from(heap + toast);
+    let share = u32::try_from(share).unwrap_or(SEGMENT_PAGES).max(1);
+    1 << share.ilog2()
+}
+
+/// Cuts large tables into units of neighbouring segments, and joins small ones.
+fn units(tables: &[PlannedTable], total: u64, jobs: usize) -> Vec<Unit> {
+    // Small enough that no worker is left alone with a large unit at the end.
+    let target = (total / (jobs as u64 * 16).max(1)).clamp(4 << 20, UNIT_BYTES);
+    let mut order: Vec<usize> = (0..tables.len()).collect();
+    order.sort_by_key(|&n| std::cmp::Reverse(tables[n].bytes));
+    let mut units = Vec::new();
+    let mut small = Unit::default();
+    for n in order {
+        let table = &tables[n];
+        if table.bytes > target && table.segments > 1 {
+            let per_segment = (table.bytes / u64::from(table.segments)).max(1);
+            let step = u32::try_from((target / per_segment).clamp(1, 1 << 20)).unwrap_or(1);
+            let mut from = 0;
+            while from < table.segments {
+                let to = from.saturating_add(step).min(table.segments);
+                units.push(Unit {
+                    pieces: vec![Piece { table: n, from, to }],
+                    bytes: per_segment * u64::from(to - from),
+                });
+                from = to;
+            }
+        } else if table.segments > 0 {
+            if small.bytes + table.bytes > target || small.pieces.len() >= UNIT_TABLES {
+                units.push(std::mem::take(&mut small));
+            }
+            small.pieces.push(Piece {
+                table: n,
+                from: 0,
+                to: table.segments,
+            });
+            small.bytes += table.bytes;
+        }
+    }
+    units.push(small);
+    units.retain(|unit| !unit.pieces.is_empty());
+    units
+}
+
+impl PlannedTable {
+    /// The COPY statement that reads one segment.
+    ///
+    /// A table of one segment is read by name: a plain scan, which uses a small ring of the server's buffers. A range
+    /// of TIDs leaves out its upper bound in the last segment, as rows may lie beyond the size that was looked up.
+    pub fn copy_sql(&self, segment: u32) -> String {
+        let name = self.relation.sql_name();
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|c| catalog::quote_ident(&c.name))
+            .collect();
+        let columns = columns.join(", ");
+        let options = match self.format {
+            Format::Text => "",
+            _ => " (FORMAT binary)",
+        };
+        if let Some(query) = &self.query {
+            return format!("COPY ({query}) TO STDOUT{options}");
+        }
+        if self.segments == 1 {
+            return if columns.is_empty() {
+                format!("COPY {name} TO STDOUT{options}")
+            } else {
+                format!("COPY {name} ({columns}) TO STDOUT{options}")
+            };
+        }
+        let first = u64::from(segment) * u64::from(self.segment_pages);
+        let upper = if segment + 1 == self.segments {
+            String::new()
+        } else {
+            format!(
+                " AND ctid < '({},0)'::pg_catalog.tid",
+                first + u64::from(self.segment_pages)
+            )
+        };
+        format!(
+            "COPY (SELECT {columns} FROM ONLY {name} WHERE ctid >= '({first},0)'::pg_catalog.tid{upper}) TO STDOUT{options}"
+        )
+    }
+}
+
+impl Unit {
+    /// All segments of the unit, in order.
+    pub fn segments(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        self.pieces
+            .iter()
+            .flat_map(|piece| (piece.from..piece.to).map(move |segment| (piece.table, segment)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_with_toast_has_fewer_pages_and_a_power_of_two() {
+        assert_eq!(segment_pages(1 << 30, 0), 256);
+        assert_eq!(segment_pages(1 << 30, 1 << 30), 128);
+        assert_eq!(segment_pages(1 << 20, 1 << 30), 1);
+        assert_eq!(segment_pages(3 << 20, 1 << 20), 128);
+        assert_eq!(segment_pages(0, 0), 256);
+    }
+
+    fn planned(bytes: u64, segments: u32) -> PlannedTable {
+        PlannedTable {
+            relation: Relation {
+                oid: 1,
+                schema: "s".to_owned(),
+                name: "t".to_owned(),
+                kind: 'r',
+                unlogged: false,
+                heap: true,
+                filenode: 1,
+                config: None,
+                fingerprint: String::new(),
+            },
+            role: TableRole::Plain,
+            columns: Vec::new(),
+            kinds: Vec::new(),
+            format: Format::Binary,
+            digest: DigestPlan::new(Format::Binary, &[]),
+            query: None,
+            load_through: None,
+            segments,
+            segment_pages: 256,
+            bytes,
+            previous: None,
+        }
+    }
+
+    #[test]
+    fn units_cover_every_segment_once() {
+        let tables = vec![
+            planned(1 << 30, 512),
+            planned(0, 1),
+            planned(3 << 20, 2),
+            planned(100 << 20, 50),
+        ];
+        let total = tables.iter().map(|t| t.bytes).sum();
+        let units = units(&tables, total, 2);
+        let mut seen: Vec<(usize, u32)> = units.iter().flat_map(Unit::segments).collect();
+        seen.sort_unstable();
+        let mut expected = Vec::new();
+        for (n, table) in tables.iter().enumerate() {
+            expected.extend((0..table.segments).map(|s| (n, s)));
+        }
+        assert_eq!(seen, expected);
+        assert_eq!(units[0].pieces[0].table, 0, "largest table first");
+    }
+
+    #[test]
+    fn a_table_of_many_small_segments_in_a_small_unit_is_read_by_tid() {
+        let table = planned(3 << 20, 2);
+        assert!(table.copy_sql(0).contains("ctid < '(256,0)'"));
+        assert!(!table.copy_sql(1).contains("ctid <"));
+        assert!(!planned(0, 1).copy_sql(0).contains("ctid"));
+    }
+}

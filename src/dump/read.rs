@@ -1,0 +1,307 @@
+//! Readers: each runs units of work on a connection of its own and yields blocks of payload.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::pg::{Connection, CopyError, Error, Reply, RowSink};
+use crate::rows::{BlockId, Digester, Format, RowDigest, RowsError};
+
+use super::plan::PlannedTable;
+
+/// A block is cut after the row with which its payload passes this.
+const BLOCK_BYTES: usize = 16 << 20;
+/// Rows above this are streamed in parts of this size.
+pub const PART_BYTES: usize = 8 << 20;
+
+/// Digests of blocks that the snapshot before refers to: a block whose id is among them needs no new digest.
+pub type Known = Arc<HashMap<BlockId, RowDigest>>;
+
+/// A block of payload on its way to an encoder.
+pub struct Block {
+    /// Index of the table in the plan.
+    pub table: usize,
+    /// The segment.
+    pub segment: u32,
+    /// Its place among the segment's blocks.
+    pub number: u32,
+    /// What the payload is.
+    pub format: Format,
+    /// The bytes.
+    pub payload: Vec<u8>,
+    /// The digest, where the reader has it already: of parts, which must be digested in order.
+    pub digest: Option<RowDigest>,
+    /// Digests known from the snapshot before.
+    pub known: Known,
+}
+
+/// What a reader yields.
+pub enum Item {
+    /// A block.
+    Block(Block),
+    /// The end of a segment.
+    SegmentEnd {
+        /// Index of the table in the plan.
+        table: usize,
+        /// The segment.
+        segment: u32,
+        /// How many blocks it had.
+        blocks: u32,
+    },
+}
+
+/// Why a unit could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The server said no, or the connection broke.
+    #[error(transparent)]
+    Server(#[from] Error),
+    /// A table's file is not the one that the snapshot saw, although a holder keeps its lock.
+    #[error("{table} was rewritten while its lock should have been held")]
+    Rewritten {
+        /// The table.
+        table: String,
+    },
+    /// The rows are not what COPY sends.
+    #[error("the server's rows do not parse: {0}")]
+    Rows(#[from] RowsError),
+    /// The encoders are gone: the run fails for another reason.
+    #[error("the run was stopped")]
+    Stopped,
+}
+
+/// Buffers of blocks, used again so that their memory is not given back and asked for with each block.
+#[derive(Clone)]
+pub struct Buffers {
+    back: Sender<Vec<u8>>,
+    free: Receiver<Vec<u8>>,
+}
+
+impl Buffers {
+    /// Keeps at most this many.
+    pub fn new(kept: usize) -> Self {
+        let (back, free) = crossbeam_channel::bounded(kept);
+        Self { back, free }
+    }
+
+    /// An empty buffer.
+    pub fn take(&self) -> Vec<u8> {
+        self.free.try_recv().unwrap_or_default()
+    }
+
+    /// Gives a buffer back. Large ones are let go: most blocks are small, and memory stays bounded.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= PART_BYTES {
+            buffer.clear();
+            let _ = self.back.try_send(buffer);
+        }
+    }
+}
+
+/// The statements of a unit, but for its transaction: the guard of the files, then a COPY per segment.
+pub struct UnitSql {
+    /// `LOCK TABLE ...`, never waiting.
+    pub lock: String,
+    /// A query that names a table whose file changed.
+    pub guard: String,
+    /// The COPYs.
+    pub copies: String,
+}
+
+/// Writes the statements of the given segments of a unit.
+pub fn unit_sql(tables: &[PlannedTable], segments: &[(usize, u32)]) -> UnitSql {
+    let mut touched: Vec<usize> = segments.iter().map(|&(table, _)| table).collect();
+    touched.dedup();
+    let names: Vec<String> = touched
+        .iter()
+        .map(|&n| format!("ONLY {}", tables[n].relation.sql_name()))
+        .collect();
+    let values: Vec<String> = touched
+        .iter()
+        .map(|&n| {
+            format!(
+                "({}::pg_catalog.oid,{}::pg_catalog.oid)",
+                tables[n].relation.oid, tables[n].relation.filenode
+            )
+        })
+        .collect();
+    let copies: Vec<String> = segments
+        .iter()
+        .map(|&(table, segment)| tables[table].copy_sql(segment))
+        .collect();
+    UnitSql {
+        lock: format!(
+            "LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT",
+            names.join(", ")
+        ),
+        guard: format!(
+            "SELECT v.oid::pg_catalog.regclass FROM (VALUES {}) v(oid, file) WHERE v.file <> 0 AND pg_catalog.pg_relation_filenode(v.oid) IS DISTINCT FROM v.file",
+            values.join(",")
+        ),
+        copies: copies.join("; "),
+    }
+}
+
+/// Everything a reader shares with the others.
+pub struct Output<'a> {
+    /// The tables of the plan.
+    pub tables: &'a [PlannedTable],
+    /// Where blocks go.
+    pub items: Sender<Item>,
+    /// Buffers to fill.
+    pub buffers: Buffers,
+}
+
+/// Runs one message of a unit and takes its replies. Segments that were read to their end are taken off `segments`, so
+/// that what remains can be read again on another connection.
+pub fn run(
+    conn: &mut Connection,
+    sql: &str,
+    segments: &mut Vec<(usize, u32)>,
+    known: &HashMap<usize, Known>,
+    output: &Output<'_>,
+) -> Result<(), ReadError> {
+    conn.send(sql)?;
+    let mut rewritten = None;
+    let mut done = 0;
+    let result = loop {
+        match conn.next() {
+            Ok(Reply::Row(row)) => rewritten = row.get(0).map(str::to_owned),
+            Ok(Reply::CopyOut { .. }) => {
+                if rewritten.is_some() {
+                    break Err(());
+                }
+                let Some(&(table, segment)) = segments.get(done) else {
+                    return Err(Error::Protocol("more COPYs than segments".to_owned()).into());
+                };
+                let mut sink = Sink::new(output, table, segment, known.get(&table).cloned());
+                let read = conn.read_copy(PART_BYTES, &mut sink);
+                match read {
+                    Ok(_) => {
+                        sink.finish()?;
+                        done += 1;
+                    }
+                    Err(CopyError::Sink(error)) => return Err(error),
+                    Err(CopyError::Connection(error)) => {
+                        segments.drain(..done);
+                        return Err(error.into());
+                    }
+                }
+            }
+            Ok(Reply::Complete(_)) => {}
+            Ok(Reply::Done) => break Ok(()),
+            Err(error) => {
+                segments.drain(..done);
+                return Err(error.into());
+            }
+        }
+    };
+    segments.drain(..done);
+    match (result, rewritten) {
+        (Ok(()), None) => Ok(()),
+        (_, table) => Err(ReadError::Rewritten {
+            table: table.unwrap_or_default(),
+        }),
+    }
+}
+
+/// Gathers the rows of one segment into blocks.
+struct Sink<'o, 'a> {
+    output: &'o Output<'a>,
+    table: usize,
+    segment: u32,
+    format: Format,
+    number: u32,
+    buffer: Vec<u8>,
+    /// Digests the parts of rows, which must be seen in order.
+    parts: Digester<'a>,
+    known: Known,
+}
+
+impl<'o, 'a> Sink<'o, 'a> {
+    fn new(output: &'o Output<'a>, table: usize, segment: u32, known: Option<Known>) -> Self {
+        let planned = &output.tables[table];
+        Self {
+            output,
+            table,
+            segment,
+            format: planned.format,
+            number: 0,
+            buffer: output.buffers.take(),
+            parts: Digester::new(&planned.digest),
+            known: known.unwrap_or_default(),
+        }
+    }
+
+    fn emit(&mut self, format: Format, digest: Option<RowDigest>) -> Result<(), ReadError> {
+        let payload = std::mem::replace(&mut self.buffer, self.output.buffers.take());
+        let block = Block {
+            table: self.table,
+            segment: self.segment,
+            number: self.number,
+            format,
+            payload,
+            digest,
+            known: Arc::clone(&self.known),
+        };
+        self.number += 1;
+        self.send(Item::Block(block))
+    }
+
+    fn send(&self, item: Item) -> Result<(), ReadError> {
+        self.output.items.send(item).map_err(|_| ReadError::Stopped)
+    }
+
+    fn emit_part(&mut self) -> Result<(), ReadError> {
+        let digest = self.parts.push_part(&self.buffer)?;
+        self.emit(Format::Part, Some(digest))
+    }
+
+    fn finish(mut self) -> Result<(), ReadError> {
+        if !self.buffer.is_empty() {
+            self.emit(self.format, None)?;
+        }
+        self.output.buffers.give(std::mem::take(&mut self.buffer));
+        self.send(Item::SegmentEnd {
+            table: self.table,
+            segment: self.segment,
+            blocks: self.number,
+        })
+    }
+}
+
+impl RowSink for Sink<'_, '_> {
+    type Error = ReadError;
+
+    #[inline]
+    fn row(&mut self, row: &[u8]) -> Result<(), ReadError> {
+        self.buffer.extend_from_slice(row);
+        if self.buffer.len() >= BLOCK_BYTES {
+            self.emit(self.format, None)?;
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, mut part: &[u8], row_len: u64, offset: u64) -> Result<(), ReadError> {
+        if offset == 0 && !self.buffer.is_empty() {
+            self.emit(self.format, None)?;
+        }
+        let last = offset + part.len() as u64 == row_len;
+        while self.buffer.len() + part.len() >= PART_BYTES {
+            let (head, tail) = part.split_at(PART_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(head);
+            part = tail;
+            if part.is_empty() && last {
+                // The last part is whole: below it would be emitted empty.
+                return self.emit_part();
+            }
+            self.emit_part()?;
+        }
+        self.buffer.extend_from_slice(part);
+        if last && !self.buffer.is_empty() {
+            self.emit_part()?;
+        }
+        Ok(())
+    }
+}

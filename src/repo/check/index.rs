@@ -1,0 +1,62 @@
+//! Index objects: each is read whole and must be what its name says.
+
+use std::sync::Arc;
+
+use super::problems::{ProblemKind, Problems};
+use super::{CheckPhase, CheckProgress, CheckReport, Snapshots};
+use crate::repo::RepoError;
+use crate::repo::ids::ObjectId;
+use crate::repo::index::{self, IndexFile, IndexSet};
+use crate::store::Store;
+
+/// Returns the sound ones. What only a damaged one knows counts as not indexed.
+pub(super) fn check(
+    store: &dyn Store,
+    problems: &mut Problems,
+    report: &mut CheckReport,
+    progress: &dyn Fn(CheckProgress),
+) -> Result<IndexSet, RepoError> {
+    let mut sound = IndexSet::default();
+    let objects = store.list(index::PREFIX)?;
+    let total = objects.len() as u64;
+    for (done, (name, _)) in (0..).zip(objects) {
+        let phase = CheckPhase::Index;
+        progress(CheckProgress { phase, done, total });
+        let Some(id) = index::parse_name(&name) else {
+            continue;
+        };
+        let bytes = match store.map(&name) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_absent() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        report.indexes += 1;
+        let file = if ObjectId::of(&bytes) == id {
+            IndexFile::parse(bytes)
+        } else {
+            Err("its bytes do not have the hash that is its name")
+        };
+        match file.and_then(|file| verify(&file).map(|()| file)) {
+            Ok(file) => drop(sound.files.insert(id, Arc::new(file))),
+            Err(detail) => problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new()),
+        }
+    }
+    Ok(sound)
+}
+
+/// Whether the records are in order and within the packs they name: a faulty writer's index has its hash, too.
+fn verify(file: &IndexFile) -> Result<(), &'static str> {
+    let mut last = None;
+    for record in file.records() {
+        if last.is_some_and(|last| last > record) {
+            return Err("its records are not in order");
+        }
+        let end = record.offset.checked_add(record.length.into());
+        match (file.pack(record.pack as usize), end) {
+            (Some((_, size)), Some(end)) if end <= size => {}
+            _ => return Err("a record leads out of its pack"),
+        }
+        last = Some(record);
+    }
+    Ok(())
+}

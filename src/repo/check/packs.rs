@@ -1,0 +1,370 @@
+//! Packs: there, of the right length, as the index says; and read to the last byte where that is asked for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use crossbeam_channel::bounded;
+
+use super::problems::{ProblemKind, Problems};
+use super::{CheckOptions, CheckPhase, CheckProgress, CheckReport, Snapshots, pack_name};
+use crate::repo::block::{BlockHeader, HEADER_LEN};
+use crate::repo::ids::PackId;
+use crate::repo::index::{IndexFile, IndexSet};
+use crate::repo::pack::{self, TocEntry};
+use crate::repo::reader::verify_block;
+use crate::repo::{RepoError, Repository};
+use crate::rows::{BlockId, Decoder};
+
+/// Threads that read and decode.
+const MAX_THREADS: usize = 4;
+
+/// What the walk over the snapshots needs to know of the packs.
+#[derive(Debug, Default)]
+pub(in crate::repo) struct PackStates {
+    /// Sound packs.
+    sound: HashSet<PackId>,
+    /// Of a damaged pack, where its sound blocks begin. A pack in neither is missing.
+    partly: HashMap<PackId, HashSet<u64>>,
+    /// Blocks of packs that no sound index names, and the pack.
+    pub unindexed: HashMap<BlockId, PackId>,
+}
+
+impl PackStates {
+    /// All these packs, without a doubt.
+    pub fn all_sound(packs: impl IntoIterator<Item = PackId>) -> Self {
+        Self {
+            sound: packs.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a block there can be relied on.
+    pub fn is_sound(&self, pack: &PackId, offset: u64) -> bool {
+        self.sound.contains(pack)
+            || self
+                .partly
+                .get(pack)
+                .is_some_and(|sound| sound.contains(&offset))
+    }
+
+    /// Whether the pack is there at all.
+    pub fn exists(&self, pack: &PackId) -> bool {
+        self.sound.contains(pack) || self.partly.contains_key(pack)
+    }
+}
+
+/// What an index object says of a pack.
+struct Claim<'a> {
+    file: &'a IndexFile,
+    number: u32,
+    size: u64,
+    records: u64,
+}
+
+/// What was found out about one pack.
+struct Outcome {
+    pack: PackId,
+    size: u64,
+    toc: Vec<TocEntry>,
+    failure: Option<(ProblemKind, String)>,
+    /// Where its sound blocks begin, if something is wrong with it.
+    sound: HashSet<u64>,
+}
+
+/// Checks all packs.
+pub(super) fn check(
+    repository: &Repository,
+    index: &IndexSet,
+    options: CheckOptions,
+    problems: &mut Problems,
+    report: &mut CheckReport,
+    progress: &dyn Fn(CheckProgress),
+) -> Result<PackStates, RepoError> {
+    let listed: BTreeMap<PackId, u64> = pack::list(&*repository.store)?.into_iter().collect();
+    let claims = claims(index);
+    for (pack, claim) in claims.iter().filter(|(pack, _)| !listed.contains_key(pack)) {
+        let blocks: u64 = claim.iter().map(|claim| claim.records).max().unwrap_or(0);
+        let detail = format!("an index names it, with {blocks} blocks");
+        problems.add(
+            &pack_name(pack),
+            ProblemKind::Missing,
+            detail,
+            Snapshots::new(),
+        );
+    }
+
+    let listed: Vec<(PackId, u64)> = listed.into_iter().collect();
+    let total = match options.read_data {
+        true => listed.iter().map(|(_, size)| size).sum(),
+        false => listed.len() as u64,
+    };
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (send, outcomes) = bounded::<Result<Outcome, RepoError>>(MAX_THREADS);
+    let threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_THREADS);
+    let mut states = PackStates::default();
+    let (mut done, mut orphans, mut orphan_bytes) = (0, 0u64, 0u64);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let send = send.clone();
+            let (listed, claims, next, stop) = (&listed, &claims, &next, &stop);
+            scope.spawn(move || {
+                let mut examiner = Examiner::new(repository, options.read_data);
+                while let Some((pack, size)) = listed.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let claims = claims.get(pack).map_or(&[][..], Vec::as_slice);
+                    let outcome = examiner.examine(*pack, *size, claims).transpose();
+                    let Some(outcome) = outcome else { continue };
+                    if stop.load(Ordering::Relaxed) || send.send(outcome).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let mut failure = None;
+        for outcome in outcomes {
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    stop.store(true, Ordering::Relaxed);
+                    failure = failure.or(Some(error));
+                    continue;
+                }
+            };
+            let phase = CheckPhase::Packs;
+            progress(CheckProgress { phase, done, total });
+            done += if options.read_data { outcome.size } else { 1 };
+            report.packs += 1;
+            report.bytes += outcome.size;
+            report.blocks += outcome.toc.len() as u64;
+            if !claims.contains_key(&outcome.pack) {
+                orphans += 1;
+                orphan_bytes += outcome.size;
+                let blocks = outcome.toc.iter().map(|entry| (entry.id, outcome.pack));
+                states.unindexed.extend(blocks);
+            }
+            match outcome.failure {
+                None => drop(states.sound.insert(outcome.pack)),
+                Some((kind, detail)) => {
+                    problems.add(&pack_name(&outcome.pack), kind, detail, Snapshots::new());
+                    states.partly.insert(outcome.pack, outcome.sound);
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    })?;
+    if orphans > 0 {
+        report.notes.push(format!(
+            "{orphans} packs ({orphan_bytes} bytes) are in no index: an interrupted dump left them; the next dump uses them"
+        ));
+    }
+    Ok(states)
+}
+
+/// By pack, what the index objects say of it.
+fn claims(index: &IndexSet) -> HashMap<PackId, Vec<Claim<'_>>> {
+    let mut claims: HashMap<PackId, Vec<Claim<'_>>> = HashMap::new();
+    for file in index.files.values() {
+        let mut records = vec![0; file.pack_count()];
+        for record in file.records() {
+            if let Some(count) = records.get_mut(record.pack as usize) {
+                *count += 1;
+            }
+        }
+        for ((number, (pack, size)), records) in (0..).zip(file.packs()).zip(records) {
+            claims.entry(pack).or_default().push(Claim {
+                file,
+                number,
+                size,
+                records,
+            });
+        }
+    }
+    claims
+}
+
+/// Looks at packs one after the other, with buffers of its own.
+struct Examiner<'a> {
+    repository: &'a Repository,
+    read_data: bool,
+    decoder: Decoder,
+    bytes: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl<'a> Examiner<'a> {
+    fn new(repository: &'a Repository, read_data: bool) -> Self {
+        Self {
+            repository,
+            read_data,
+            decoder: Decoder::new(),
+            bytes: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    /// `None` for a pack that was deleted since the listing and that no index names.
+    fn examine(
+        &mut self,
+        pack: PackId,
+        size: u64,
+        claims: &[Claim<'_>],
+    ) -> Result<Option<Outcome>, RepoError> {
+        let mut outcome = Outcome {
+            pack,
+            size,
+            toc: Vec::new(),
+            failure: None,
+            sound: HashSet::new(),
+        };
+        match pack::read_toc(&*self.repository.store, &pack, size) {
+            Ok(toc) => {
+                outcome.failure =
+                    compare(&toc, size, claims).map(|detail| (ProblemKind::Inconsistent, detail));
+                outcome.toc = toc;
+            }
+            Err(RepoError::Damaged { detail, .. }) => {
+                outcome.failure = Some((ProblemKind::Damaged, detail))
+            }
+            Err(error) if error.is_absent() && claims.is_empty() => return Ok(None),
+            Err(error) => outcome.failure = Some((ProblemKind::Damaged, unreadable(error)?)),
+        }
+        if self.read_data {
+            let failure = self.read(&mut outcome)?;
+            outcome.failure = failure.or(outcome.failure);
+        }
+        Ok(Some(outcome))
+    }
+
+    /// Reads every byte: hash and blocks. Without a table of contents the blocks' own headers lead the way.
+    fn read(&mut self, outcome: &mut Outcome) -> Result<Option<(ProblemKind, String)>, RepoError> {
+        let store = &*self.repository.store;
+        let name = pack_name(&outcome.pack);
+        let mut hasher = blake3::Hasher::new();
+        let mut offset = 0;
+        let mut broken = Vec::new();
+        let mut entries = outcome.toc.iter();
+        let start = outcome.size.min(pack::START_LEN as u64);
+        let mut length = start;
+        let mut expected: Option<TocEntry> = None;
+        while length > 0 {
+            // The length is within the object, whose size was listed.
+            let len = usize::try_from(length).unwrap_or(usize::MAX);
+            if let Err(error) = store.get_range(&name, offset, len, &mut self.bytes) {
+                return Ok(Some((ProblemKind::Damaged, unreadable(error.into())?)));
+            }
+            hasher.update(&self.bytes);
+            if let Some(entry) = expected {
+                let key = self.repository.id_key();
+                match verify_block(
+                    key,
+                    &entry.id,
+                    &self.bytes,
+                    &mut self.decoder,
+                    &mut self.payload,
+                ) {
+                    Ok(_) => drop(outcome.sound.insert(offset)),
+                    Err(detail) => {
+                        broken.push(format!("offset {offset}: block {}: {detail}", entry.id))
+                    }
+                }
+            } else if offset == 0 && !pack::is_start(&self.bytes) {
+                broken.push("does not begin as a pack of this version does".into());
+            }
+            offset += length;
+            let rest = outcome.size - offset;
+            expected = match outcome.toc.is_empty() {
+                false => entries.next().copied(),
+                true => self.entry_at(&name, offset, rest)?,
+            };
+            length = expected.map_or(rest.min(pack::READ_LEN), |entry| u64::from(entry.length));
+        }
+        let broken_blocks = broken.len();
+        let hash = PackId::from(hasher.finalize());
+        let detail = match broken.into_iter().next() {
+            Some(first) if broken_blocks == 1 => first,
+            Some(first) => format!("{broken_blocks} blocks are damaged; the first: {first}"),
+            None if hash != outcome.pack => {
+                "its bytes do not have the hash that is its name".into()
+            }
+            None => return Ok(None),
+        };
+        Ok(Some((ProblemKind::Damaged, detail)))
+    }
+
+    /// The block that begins there, by its own header, if one does.
+    fn entry_at(
+        &mut self,
+        name: &str,
+        offset: u64,
+        rest: u64,
+    ) -> Result<Option<TocEntry>, RepoError> {
+        if rest < HEADER_LEN as u64 {
+            return Ok(None);
+        }
+        if let Err(error) =
+            self.repository
+                .store
+                .get_range(name, offset, HEADER_LEN, &mut self.bytes)
+        {
+            unreadable(error.into())?;
+            return Ok(None);
+        }
+        let Ok(header) = BlockHeader::parse(&self.bytes) else {
+            return Ok(None);
+        };
+        let Some(length) = header.stored_len.checked_add(HEADER_LEN as u32) else {
+            return Ok(None);
+        };
+        Ok((u64::from(length) <= rest).then_some(TocEntry {
+            id: header.id,
+            offset,
+            length,
+            raw_len: header.raw_len,
+        }))
+    }
+}
+
+/// What to say of an object that cannot be read: the disk's failure is the object's damage. Other failures end the
+/// check.
+fn unreadable(error: RepoError) -> Result<String, RepoError> {
+    use crate::store::StoreError;
+    match error.store_error() {
+        Some(StoreError::Io { .. } | StoreError::Short { .. } | StoreError::Absent { .. }) => {
+            Ok(format!("cannot be read: {error}"))
+        }
+        _ => Err(error),
+    }
+}
+
+/// In what a table of contents differs from the index objects that name the pack.
+fn compare(toc: &[TocEntry], size: u64, claims: &[Claim<'_>]) -> Option<String> {
+    for claim in claims {
+        if claim.size != size {
+            return Some(format!("has {size} bytes, the index says {}", claim.size));
+        }
+        if claim.records != toc.len() as u64 {
+            return Some(format!(
+                "has {} blocks, the index says {}",
+                toc.len(),
+                claim.records
+            ));
+        }
+        for entry in toc {
+            let mut records = claim.file.find(entry.id);
+            let same = |record: crate::repo::index::Record| {
+                (record.pack, record.offset, record.length)
+                    == (claim.number, entry.offset, entry.length)
+            };
+            if !records.any(same) {
+                return Some(format!(
+                    "holds block {} at {}, the index says otherwise",
+                    entry.id, entry.offset
+                ));
+            }
+        }
+    }
+    None
+}

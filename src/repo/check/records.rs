@@ -1,0 +1,159 @@
+//! The small objects: snapshots, history, sessions, tombstones, and what does not belong.
+
+use std::collections::BTreeMap;
+
+use super::problems::{ProblemKind, Problems};
+use super::{Snapshots, pack};
+use crate::repo::ids::{ObjectId, SessionId, SnapshotId};
+use crate::repo::model::Snapshot;
+use crate::repo::{RepoError, config, history, index, session, snapshots};
+use crate::store::Store;
+
+/// Reads all of them; returns the snapshots that can be read, the oldest first.
+pub(super) fn check(
+    store: &dyn Store,
+    problems: &mut Problems,
+    notes: &mut Vec<String>,
+) -> Result<Vec<(SnapshotId, Snapshot)>, RepoError> {
+    let mut read = Vec::new();
+    let mut sessions: BTreeMap<SnapshotId, SessionId> = BTreeMap::new();
+    for (name, _) in store.list(snapshots::PREFIX)? {
+        let Some(id) = snapshots::parse_name(&name) else {
+            continue;
+        };
+        match snapshots::load(store, &id) {
+            Ok(stored) => {
+                sessions.insert(id, stored.session);
+                read.push((id, stored.snapshot));
+            }
+            Err(error) if error.is_absent() => {}
+            Err(RepoError::Damaged { detail, .. }) => {
+                problems.add(&name, ProblemKind::Damaged, detail, Snapshots::from([id]));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    read.sort_by_key(|(id, snapshot)| (snapshot.time, snapshot.finished, *id));
+
+    // Sessions before history: a writer records its snapshot, then ends its session.
+    let unrecorded = sessions
+        .into_iter()
+        .filter_map(|(id, session)| match session::exists(store, &session) {
+            Ok(true) => None,
+            Ok(false) => Some(Ok(id)),
+            Err(error) => Some(Err(error)),
+        })
+        .collect::<Result<Snapshots, RepoError>>()?;
+    check_history(store, unrecorded, problems)?;
+    check_sessions(store, problems)?;
+    check_names(store, notes)?;
+    Ok(read)
+}
+
+/// Compares the snapshots with what the history says of them. `finished` are those whose writer has ended.
+fn check_history(
+    store: &dyn Store,
+    finished: Snapshots,
+    problems: &mut Problems,
+) -> Result<(), RepoError> {
+    let history = history::History::load(store)?;
+    for (id, detail) in &history.damaged {
+        problems.add(
+            &history::object_name(id),
+            ProblemKind::Damaged,
+            detail,
+            Snapshots::new(),
+        );
+    }
+    for id in history.named() {
+        if !history.records.contains_key(&id) && !history.damaged.contains_key(&id) {
+            let detail = "a later audit record names it";
+            problems.add(
+                &history::object_name(&id),
+                ProblemKind::Missing,
+                detail,
+                Snapshots::new(),
+            );
+        }
+    }
+    let kept = history.kept();
+    // A damaged record is named above; what it said is not known.
+    if history.damaged.is_empty() {
+        for id in finished.difference(&kept) {
+            let detail = format!(
+                "the audit record of the commit of {} is gone",
+                snapshots::object_name(id)
+            );
+            problems.add(
+                history::PREFIX,
+                ProblemKind::Missing,
+                detail,
+                Snapshots::new(),
+            );
+        }
+    }
+    let gone = |id: &&SnapshotId| {
+        store
+            .len(&snapshots::object_name(id))
+            .is_err_and(|error| error.is_absent())
+    };
+    let gone: Vec<&SnapshotId> = kept.iter().filter(gone).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    // It may have been forgotten since the history was read.
+    let kept = history::History::load(store)?.kept();
+    for id in gone.into_iter().filter(|id| kept.contains(id)) {
+        let detail = "was committed and never forgotten";
+        let name = snapshots::object_name(id);
+        problems.add(&name, ProblemKind::Missing, detail, Snapshots::from([*id]));
+    }
+    Ok(())
+}
+
+fn check_sessions(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
+    for (prefix, is_session) in [(session::PREFIX, true), (session::TOMBSTONES, false)] {
+        for (name, _) in store.list(prefix)? {
+            let bytes = match store.get(&name) {
+                Ok(bytes) => bytes,
+                Err(error) if error.is_absent() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let result = if is_session {
+                session::verify(&name, &bytes)
+            } else {
+                match name[prefix.len()..].parse::<ObjectId>() {
+                    Ok(id) => session::decode_tombstone(&id, &bytes).map(drop),
+                    Err(_) => continue,
+                }
+            };
+            if let Err(detail) = result {
+                problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names that are not the repository's: nothing uses them, but a renamed object is among them.
+fn check_names(store: &dyn Store, notes: &mut Vec<String>) -> Result<(), RepoError> {
+    for (name, _) in store.list("")? {
+        let (folder, rest) = name
+            .split_once('/')
+            .map_or(("", &*name), |(folder, rest)| (folder, rest));
+        let known = match folder {
+            "" => rest == config::NAME,
+            "packs" => pack::parse_name(&name).is_some(),
+            "index" => index::parse_name(&name).is_some(),
+            "snapshots" | "history" | "tombstones" => rest.parse::<ObjectId>().is_ok(),
+            "sessions" => session::is_name(rest),
+            _ => false,
+        };
+        if !known {
+            notes.push(format!(
+                "{name}: not an object of the repository; it was renamed, or put there by others"
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,372 @@
+//! From the snapshots down to the blocks: is everything there?
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use serde::de::DeserializeOwned;
+
+use super::packs::PackStates;
+use super::problems::{ProblemKind, Problems};
+use super::{Snapshots, pack_name};
+use crate::repo::block::{BlockHeader, HEADER_LEN};
+use crate::repo::ids::{PackId, SnapshotId};
+use crate::repo::index::{IndexSet, Location};
+use crate::repo::lists;
+use crate::repo::model::{BlockRef, ManifestShard, Root, SequenceValue, Snapshot, TableRecord};
+use crate::repo::{Reader, RepoError, Repository};
+use crate::rows::{BlockId, Decoder, Format, RowDigest, read_header};
+
+/// Enough of a stored block for its own header and the coder's.
+const PEEK_LEN: usize = HEADER_LEN + 64;
+
+/// Missing blocks that are named one by one.
+const NAMED: usize = 10;
+
+/// What is wrong below some place of the tree.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Finding {
+    object: String,
+    kind: ProblemKind,
+    detail: String,
+}
+
+/// What was found below a list or manifest; the same for every snapshot that shares it.
+#[derive(Debug, Clone, Default)]
+struct Subtree {
+    findings: Option<Rc<BTreeSet<Finding>>>,
+    payload: u64,
+    digest: RowDigest,
+}
+
+/// Looks at a part of the tree; returns payload bytes and digest of the rows below it.
+type Look = fn(&mut Walk, &BlockId, &mut BTreeSet<Finding>) -> Result<(u64, RowDigest), RepoError>;
+
+/// A walk over snapshots that looks at shared parts once.
+pub(in crate::repo) struct Walk {
+    reader: Reader,
+    index: IndexSet,
+    packs: PackStates,
+    compare_blocks: bool,
+    seen: HashMap<BlockId, Subtree>,
+    missing: Missing,
+    decoder: Decoder,
+    scratch: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+/// Blocks that are nowhere; possibly very many, so only some are named.
+#[derive(Debug, Default)]
+struct Missing {
+    count: u64,
+    first: Vec<BlockId>,
+    snapshots: Snapshots,
+}
+
+/// Stands for the missing blocks among the findings.
+const MISSING: &str = "blocks";
+
+impl Walk {
+    pub(super) fn new(
+        repository: &Repository,
+        index: IndexSet,
+        packs: PackStates,
+        compare_blocks: bool,
+    ) -> Self {
+        Self {
+            reader: repository.reader_with(IndexSet::default()),
+            index,
+            packs,
+            compare_blocks,
+            seen: HashMap::new(),
+            missing: Missing::default(),
+            decoder: Decoder::new(),
+            scratch: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    /// A walk that only asks whether blocks are indexed in packs that are there with the length the index says.
+    pub(in crate::repo) fn of_commit(
+        repository: &Repository,
+        index: IndexSet,
+        packs: &HashMap<PackId, u64>,
+    ) -> Self {
+        let there = index
+            .packs()
+            .into_iter()
+            .filter(|(pack, size)| packs.get(pack) == Some(size));
+        let packs = PackStates::all_sound(there.map(|(pack, _)| pack));
+        Self::new(repository, index, packs, false)
+    }
+
+    /// What a snapshot lacks, in words.
+    pub(in crate::repo) fn missing(
+        mut self,
+        id: &SnapshotId,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<String>, RepoError> {
+        let mut problems = Problems::default();
+        self.snapshot(id, snapshot, &mut problems)?;
+        self.finish(&mut problems);
+        let problems = problems.into_list();
+        Ok(problems.iter().map(ToString::to_string).collect())
+    }
+
+    /// Follows a snapshot down to its blocks.
+    pub(super) fn snapshot(
+        &mut self,
+        id: &SnapshotId,
+        snapshot: &Snapshot,
+        problems: &mut Problems,
+    ) -> Result<(), RepoError> {
+        let mut findings = BTreeSet::new();
+        if let Some(root) = self.read::<Root>(&snapshot.root, &mut findings)? {
+            for block in &root.entries {
+                self.find(block, &mut findings);
+            }
+            for block in &root.sequences {
+                self.read::<Vec<SequenceValue>>(block, &mut findings)?;
+            }
+            for block in &root.tables {
+                let tables = self.shared(block, Self::tables)?;
+                findings.extend(
+                    tables
+                        .findings
+                        .iter()
+                        .flat_map(|findings| findings.iter().cloned()),
+                );
+            }
+        }
+        for finding in findings {
+            if finding.object == MISSING {
+                self.missing.snapshots.insert(*id);
+            } else {
+                problems.hurts(&finding.object, finding.kind, &finding.detail, *id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports the blocks that are nowhere.
+    pub(super) fn finish(self, problems: &mut Problems) {
+        let Missing {
+            count,
+            first,
+            snapshots,
+        } = self.missing;
+        if count == 0 {
+            return;
+        }
+        let names: Vec<String> = first.iter().map(ToString::to_string).collect();
+        let more = if count > first.len() as u64 {
+            " ..."
+        } else {
+            ""
+        };
+        let detail = format!(
+            "{count} references lead to blocks that are in no index: {}{more}",
+            names.join(", ")
+        );
+        problems.add(MISSING, ProblemKind::Missing, detail, snapshots);
+    }
+
+    /// Looks at a part of the tree, once.
+    fn shared(&mut self, block: &BlockId, look: Look) -> Result<Subtree, RepoError> {
+        if let Some(subtree) = self.seen.get(block) {
+            return Ok(subtree.clone());
+        }
+        let mut findings = BTreeSet::new();
+        let (payload, digest) = look(self, block, &mut findings)?;
+        let subtree = Subtree {
+            findings: (!findings.is_empty()).then(|| Rc::new(findings)),
+            payload,
+            digest,
+        };
+        self.seen.insert(*block, subtree.clone());
+        Ok(subtree)
+    }
+
+    /// A block of table records.
+    fn tables(
+        &mut self,
+        block: &BlockId,
+        findings: &mut BTreeSet<Finding>,
+    ) -> Result<(u64, RowDigest), RepoError> {
+        for table in self
+            .read::<Vec<TableRecord>>(block, findings)?
+            .unwrap_or_default()
+        {
+            let mut payload = 0;
+            let mut digest = RowDigest::default();
+            let mut whole = true;
+            for shard in &table.manifest {
+                let shard = self.shared(shard, Self::shard)?;
+                payload += shard.payload;
+                digest += shard.digest;
+                whole &= shard.findings.is_none();
+                findings.extend(
+                    shard
+                        .findings
+                        .iter()
+                        .flat_map(|findings| findings.iter().cloned()),
+                );
+            }
+            if whole && (payload, digest) != (table.payload_bytes, table.digest) {
+                findings.insert(Finding {
+                    object: format!("block {block}"),
+                    kind: ProblemKind::Inconsistent,
+                    detail: format!(
+                        "table {}.{} is recorded with {} bytes and digest {}, its blocks make {payload} and {digest}",
+                        table.schema, table.name, table.payload_bytes, table.digest
+                    ),
+                });
+            }
+        }
+        Ok((0, RowDigest::default()))
+    }
+
+    /// A block of segments.
+    fn shard(
+        &mut self,
+        block: &BlockId,
+        findings: &mut BTreeSet<Finding>,
+    ) -> Result<(u64, RowDigest), RepoError> {
+        let shard = self
+            .read::<ManifestShard>(block, findings)?
+            .unwrap_or_default();
+        let mut payload = 0;
+        let mut digest = RowDigest::default();
+        for reference in shard.segments.iter().flat_map(|segment| &segment.blocks) {
+            payload += u64::from(reference.payload_len);
+            digest += reference.digest;
+            if let Some(location) = self.find(&reference.id, findings)
+                && self.compare_blocks
+                && let Some(detail) = self.differs(reference, &location)?
+            {
+                let object = format!("block {block}");
+                let kind = ProblemKind::Inconsistent;
+                findings.insert(Finding {
+                    object,
+                    kind,
+                    detail,
+                });
+            }
+        }
+        Ok((payload, digest))
+    }
+
+    /// In what a reference differs from the block it leads to.
+    fn differs(
+        &mut self,
+        reference: &BlockRef,
+        location: &Location,
+    ) -> Result<Option<String>, RepoError> {
+        self.reader.peek(location, PEEK_LEN, &mut self.scratch)?;
+        let id = reference.id;
+        let Ok(header) = BlockHeader::parse(&self.scratch) else {
+            return Ok(None);
+        };
+        let Ok(info) = read_header(&self.scratch[HEADER_LEN..]) else {
+            return Ok(None);
+        };
+        // The rows of a row in parts count at its last part.
+        let rows =
+            reference.format == Format::Part || u64::from(info.rows) == reference.digest.rows;
+        let same =
+            header.raw_len == reference.payload_len && header.format == reference.format && rows;
+        Ok((!same).then(|| {
+            format!(
+                "says that block {id} holds {} bytes of {:?} with {} rows; it holds {} bytes of {:?} with {}",
+                reference.payload_len,
+                reference.format,
+                reference.digest.rows,
+                header.raw_len,
+                header.format,
+                info.rows
+            )
+        }))
+    }
+
+    /// A sound place of a block. If there is none, why.
+    fn find(&mut self, id: &BlockId, findings: &mut BTreeSet<Finding>) -> Option<Location> {
+        let mut unsound = Vec::new();
+        for location in self.index.find(*id) {
+            if self.packs.is_sound(&location.pack, location.offset) {
+                return Some(location);
+            }
+            unsound.push(location);
+        }
+        for location in &unsound {
+            let there = self.packs.exists(&location.pack);
+            findings.insert(Finding {
+                object: pack_name(&location.pack),
+                kind: if there {
+                    ProblemKind::Damaged
+                } else {
+                    ProblemKind::Missing
+                },
+                detail: "snapshots need blocks of it".into(),
+            });
+        }
+        if unsound.is_empty() {
+            findings.insert(self.nowhere(id));
+        }
+        None
+    }
+
+    /// A block that no index names.
+    fn nowhere(&mut self, id: &BlockId) -> Finding {
+        if let Some(pack) = self.packs.unindexed.get(id) {
+            return Finding {
+                object: pack_name(pack),
+                kind: ProblemKind::NotIndexed,
+                detail: "holds blocks that snapshots need, but no index names it: \
+                         an index object was removed or damaged; the next dump indexes it again"
+                    .into(),
+            };
+        }
+        self.missing.count += 1;
+        if self.missing.first.len() < NAMED {
+            self.missing.first.push(*id);
+        }
+        Finding {
+            object: MISSING.into(),
+            kind: ProblemKind::Missing,
+            detail: String::new(),
+        }
+    }
+
+    /// Reads a block that is part of the tree.
+    fn read<T: DeserializeOwned>(
+        &mut self,
+        id: &BlockId,
+        findings: &mut BTreeSet<Finding>,
+    ) -> Result<Option<T>, RepoError> {
+        if self.find(id, findings).is_none() {
+            return Ok(None);
+        }
+        let (scratch, payload) = (&mut self.scratch, &mut self.payload);
+        let read = self
+            .reader
+            .read_with(&self.index, id, &mut self.decoder, scratch, payload);
+        let failure = match read.and_then(|info| lists::decode(id, info.format, payload)) {
+            Ok(value) => return Ok(Some(value)),
+            Err(failure) => failure,
+        };
+        let (object, kind) = match &failure {
+            RepoError::DamagedBlock { pack, .. } => (pack_name(pack), ProblemKind::Damaged),
+            RepoError::Content { block, .. } => {
+                (format!("block {block}"), ProblemKind::Inconsistent)
+            }
+            RepoError::Store(error) => (error.object().to_owned(), ProblemKind::Damaged),
+            _ => return Err(failure),
+        };
+        let detail = failure.to_string();
+        findings.insert(Finding {
+            object,
+            kind,
+            detail,
+        });
+        Ok(None)
+    }
+}

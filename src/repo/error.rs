@@ -1,0 +1,187 @@
+//! What can go wrong in a repository.
+
+use std::sync::Arc;
+
+use super::ids::{PackId, SnapshotId};
+use crate::rows::{BlockId, RowsError};
+use crate::store::StoreError;
+
+/// An error of the repository. Every case carries the objects it is about and ends with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// Nothing there.
+    #[error("{location}: there is no repository; create one with `pgtide init --repo {location}`")]
+    NoRepository {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// `init` where there is one already.
+    #[error("{location}: there is a repository already; use it, or choose another place")]
+    AlreadyExists {
+        /// Where.
+        location: String,
+    },
+    /// `init` in a place that holds other things.
+    #[error("{location}: is not empty (it holds {example}); choose an empty or a new directory")]
+    NotEmpty {
+        /// Where.
+        location: String,
+        /// One of the things it holds.
+        example: String,
+    },
+    /// The repository asks for something this version does not know.
+    #[error("this repository needs {what} to {operation}; use a newer pgtide")]
+    Unsupported {
+        /// Format version or feature.
+        what: String,
+        /// `read`, `write`, `check` or `delete`.
+        operation: &'static str,
+    },
+    /// An object is not what it must be.
+    #[error(
+        "{object}: damaged: {detail}; run `pgtide check --read-data` to learn which snapshots it hurts"
+    )]
+    Damaged {
+        /// Name of the object.
+        object: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A block in a pack is not what it must be.
+    #[error(
+        "packs/{pack}, offset {offset}: block {block}: damaged: {detail}; \
+         run `pgtide check --read-data` to learn which snapshots it hurts"
+    )]
+    DamagedBlock {
+        /// The pack.
+        pack: PackId,
+        /// Where in it.
+        offset: u64,
+        /// The block.
+        block: BlockId,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// No index names the block.
+    #[error("block {block} is in no index{note}; run `pgtide check` to learn what is missing")]
+    MissingBlock {
+        /// The block.
+        block: BlockId,
+        /// Which index objects could not be read, if any.
+        note: String,
+    },
+    /// A block's payload is not what its reader expects.
+    #[error("block {block}: {detail}; it was written by a newer pgtide, or by a faulty one")]
+    Content {
+        /// The block.
+        block: BlockId,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// An item too large for a block.
+    #[error(
+        "{what} has {len} bytes, more than the {max} a block can hold; leave it out of the dump"
+    )]
+    TooLarge {
+        /// What it is.
+        what: String,
+        /// Its size.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The coder refused.
+    #[error("a block could not be encoded")]
+    Encode(#[from] RowsError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The writer failed before; this is the same error again.
+    #[error(transparent)]
+    Failed(Arc<RepoError>),
+    /// The writer's session was removed and blocks it relied on were deleted with it.
+    #[error(
+        "the session of this dump was removed while it ran, and {missing} of the blocks it relied on are gone \
+         ({example}); the snapshot was not kept: run the dump again"
+    )]
+    SessionLost {
+        /// How many.
+        missing: usize,
+        /// The first of them, and where it should be.
+        example: String,
+    },
+    /// No such snapshot.
+    #[error("there is no snapshot {wanted:?}; `pgtide snapshots` lists them")]
+    NoSnapshot {
+        /// As asked for.
+        wanted: String,
+    },
+    /// Not an id, a prefix or `latest`.
+    #[error(
+        "{wanted:?} is not a snapshot; give an id, at least 4 digits of one, latest or latest:DATABASE"
+    )]
+    NotASnapshot {
+        /// As asked for.
+        wanted: String,
+    },
+    /// Several snapshots begin with the prefix.
+    #[error(
+        "several snapshots begin with {wanted}: {}; give more digits",
+        list(matches)
+    )]
+    Ambiguous {
+        /// As asked for.
+        wanted: String,
+        /// Those that match.
+        matches: Vec<SnapshotId>,
+    },
+    /// `latest` where several databases are kept.
+    #[error(
+        "{wanted:?} could be of several sources: {}; give an id{}",
+        sources.join(", "),
+        if wanted == "latest" { ", or latest:DATABASE" } else { "" }
+    )]
+    SeveralSources {
+        /// As asked for.
+        wanted: String,
+        /// `host:port/database` each.
+        sources: Vec<String>,
+    },
+    /// A thread could not be started or ended in a panic.
+    #[error("{what}: {detail}; this is a fault of the machine or of pgtide")]
+    Thread {
+        /// Which thread.
+        what: &'static str,
+        /// What happened.
+        detail: String,
+    },
+}
+
+fn list(ids: &[SnapshotId]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| format!("{id:.12}")).collect();
+    ids.join(", ")
+}
+
+impl RepoError {
+    /// An object that is not what it must be.
+    pub(super) fn damaged(object: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Damaged {
+            object: object.into(),
+            detail: detail.into(),
+        }
+    }
+
+    /// The store's error below this one, if it is one.
+    pub fn store_error(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Failed(error) => error.store_error(),
+            _ => None,
+        }
+    }
+
+    /// Whether it says that an object is not there.
+    pub(super) fn is_absent(&self) -> bool {
+        self.store_error().is_some_and(StoreError::is_absent)
+    }
+}

@@ -1,0 +1,136 @@
+//! Audit records: which snapshots were ever committed, so that one that is gone is missed.
+//!
+//! A record names the records before it that no other named, so a removed record is missed by the next. The last
+//! one is missed by its snapshot: that names its session, and a snapshot without a record whose session has ended
+//! has lost its record. A writer that died between snapshot and record leaves its session, and the next writer
+//! makes good for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{HistoryId, ObjectId, SnapshotId};
+use super::{RepoError, record, session, snapshots};
+use crate::store::Store;
+
+/// Folder of all records.
+pub(super) const PREFIX: &str = "history/";
+const KIND: &str = "history";
+
+/// An audit record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HistoryRecord {
+    /// When it was written.
+    pub time: jiff::Timestamp,
+    /// Host it was written on.
+    pub host: String,
+    /// Version of pgtide.
+    pub tool: String,
+    /// What happened.
+    pub event: Event,
+    /// The records before it that no other record names.
+    pub previous: Vec<HistoryId>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Snapshots were committed.
+    Committed(Vec<SnapshotId>),
+    /// Snapshots are to be removed; written before they are.
+    Forgotten(Vec<SnapshotId>),
+}
+
+/// All records that can be read, and the names of those that cannot.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub records: BTreeMap<HistoryId, HistoryRecord>,
+    pub damaged: BTreeMap<HistoryId, String>,
+}
+
+impl History {
+    pub fn load(store: &dyn Store) -> Result<Self, RepoError> {
+        let mut history = Self::default();
+        for (name, _) in store.list(PREFIX)? {
+            let Some(id) = parse_name(&name) else {
+                continue;
+            };
+            let bytes = store.get(&name)?;
+            match decode(&id, &bytes) {
+                Ok(record) => drop(history.records.insert(id, record)),
+                Err(detail) => drop(history.damaged.insert(id, detail)),
+            }
+        }
+        Ok(history)
+    }
+
+    /// Snapshots that were committed and not forgotten.
+    pub fn kept(&self) -> BTreeSet<SnapshotId> {
+        let mut kept = BTreeSet::new();
+        let mut forgotten: BTreeSet<&SnapshotId> = BTreeSet::new();
+        for record in self.records.values() {
+            match &record.event {
+                Event::Committed(snapshots) => kept.extend(snapshots),
+                Event::Forgotten(snapshots) => forgotten.extend(snapshots),
+            }
+        }
+        kept.retain(|id| !forgotten.contains(id));
+        kept
+    }
+
+    /// Records that another names.
+    pub fn named(&self) -> BTreeSet<HistoryId> {
+        self.records
+            .values()
+            .flat_map(|record| record.previous.iter().copied())
+            .collect()
+    }
+}
+
+/// Records that a snapshot was committed, with those whose writer died before it could.
+pub(super) fn record_commit(store: &dyn Store, snapshot: SnapshotId) -> Result<(), RepoError> {
+    let history = History::load(store)?;
+    let kept = history.kept();
+    let mut committed = vec![snapshot];
+    for (name, _) in store.list(snapshots::PREFIX)? {
+        let Some(id) =
+            snapshots::parse_name(&name).filter(|id| *id != snapshot && !kept.contains(id))
+        else {
+            continue;
+        };
+        // One that cannot be read is for check to report.
+        if let Ok(stored) = snapshots::load(store, &id)
+            && session::exists(store, &stored.session)?
+        {
+            committed.push(id);
+        }
+    }
+    let named = history.named();
+    let ids = history.records.keys().chain(history.damaged.keys());
+    let record = HistoryRecord {
+        time: jiff::Timestamp::now(),
+        host: session::host_name(),
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        event: Event::Committed(committed),
+        previous: ids.filter(|id| !named.contains(id)).copied().collect(),
+    };
+    let bytes = record::encode(KIND, &record)?;
+    Ok(store.put(&object_name(&ObjectId::of(&bytes)), &bytes)?)
+}
+
+/// Name of a record's object.
+pub(super) fn object_name(id: &HistoryId) -> String {
+    format!("{PREFIX}{id}")
+}
+
+fn parse_name(name: &str) -> Option<HistoryId> {
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
+
+fn decode(id: &HistoryId, bytes: &[u8]) -> Result<HistoryRecord, String> {
+    if ObjectId::of(bytes) != *id {
+        return Err("its bytes do not have the hash that is its name".into());
+    }
+    record::decode(KIND, bytes)
+}

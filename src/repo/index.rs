@@ -1,0 +1,355 @@
+//! Index objects: where blocks lie. Sorted records of fixed width, searched where they lie, never loaded whole.
+//!
+//! An index object that names a pack lists all of that pack's blocks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::RepoError;
+use super::bytes::{array, u32_at, u64_at};
+use super::ids::{Hex, ObjectId, PackId};
+use super::pack::FinishedPack;
+use crate::rows::BlockId;
+use crate::store::{Buffer, Store};
+
+/// Folder of all index objects.
+pub(super) const PREFIX: &str = "index/";
+
+const MAGIC: &[u8; 16] = b"PGTIDEIX\x01\0\0\0\0\0\0\0";
+const HEAD_LEN: usize = 32;
+const PACK_LEN: usize = 40;
+const RECORD_LEN: usize = 48;
+
+/// Where a block lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// The pack.
+    pub pack: PackId,
+    /// First byte of the block's header in it.
+    pub offset: u64,
+    /// Bytes of header and encoded block.
+    pub length: u32,
+}
+
+/// A record of an index object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    /// The block.
+    pub id: BlockId,
+    /// Number of its pack in the object's table of packs.
+    pub pack: u32,
+    /// First byte of its header in the pack.
+    pub offset: u64,
+    /// Bytes of header and encoded block.
+    pub length: u32,
+}
+
+/// The bytes of an index object for these packs.
+pub(super) fn build(packs: &[FinishedPack]) -> Vec<u8> {
+    let mut records: Vec<Record> =
+        Vec::with_capacity(packs.iter().map(|pack| pack.toc.len()).sum());
+    for (number, pack) in (0..).zip(packs) {
+        records.extend(pack.toc.iter().map(|entry| Record {
+            id: entry.id,
+            pack: number,
+            offset: entry.offset,
+            length: entry.length,
+        }));
+    }
+    records.sort_unstable();
+    let mut out =
+        Vec::with_capacity(HEAD_LEN + packs.len() * PACK_LEN + records.len() * RECORD_LEN);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&(packs.len() as u64).to_le_bytes());
+    out.extend_from_slice(&(records.len() as u64).to_le_bytes());
+    for pack in packs {
+        out.extend_from_slice(&pack.id.0);
+        out.extend_from_slice(&pack.size.to_le_bytes());
+    }
+    for record in &records {
+        out.extend_from_slice(&record.id.0);
+        out.extend_from_slice(&record.pack.to_le_bytes());
+        out.extend_from_slice(&record.length.to_le_bytes());
+        out.extend_from_slice(&record.offset.to_le_bytes());
+    }
+    out
+}
+
+/// An index object, opened.
+#[derive(Debug)]
+pub struct IndexFile {
+    bytes: Buffer,
+    packs: usize,
+    records: usize,
+}
+
+impl IndexFile {
+    /// Checks the frame; the records are looked at when they are needed.
+    pub fn parse(bytes: Buffer) -> Result<Self, &'static str> {
+        if array(&bytes, 0).as_ref() != Some(MAGIC) {
+            return Err("does not begin as an index of this version does");
+        }
+        let count = |at| u64_at(&bytes, at).and_then(|count| usize::try_from(count).ok());
+        let (packs, records) = count(16).zip(count(24)).ok_or("is cut")?;
+        let len = || {
+            let packs = packs.checked_mul(PACK_LEN)?;
+            packs
+                .checked_add(HEAD_LEN)?
+                .checked_add(records.checked_mul(RECORD_LEN)?)
+        };
+        if len() != Some(bytes.len()) {
+            return Err("does not have the length its header says");
+        }
+        Ok(Self {
+            bytes,
+            packs,
+            records,
+        })
+    }
+
+    /// Number of packs it names.
+    pub fn pack_count(&self) -> usize {
+        self.packs
+    }
+
+    /// Number of blocks it lists.
+    pub fn record_count(&self) -> usize {
+        self.records
+    }
+
+    /// Name and length of a pack.
+    pub fn pack(&self, number: usize) -> Option<(PackId, u64)> {
+        if number >= self.packs {
+            return None;
+        }
+        let at = HEAD_LEN + number * PACK_LEN;
+        Some((Hex(array(&self.bytes, at)?), u64_at(&self.bytes, at + 32)?))
+    }
+
+    /// Names and lengths of its packs.
+    pub fn packs(&self) -> impl Iterator<Item = (PackId, u64)> + '_ {
+        (0..self.packs).filter_map(|number| self.pack(number))
+    }
+
+    /// A record.
+    pub fn record(&self, number: usize) -> Option<Record> {
+        if number >= self.records {
+            return None;
+        }
+        let at = HEAD_LEN + self.packs * PACK_LEN + number * RECORD_LEN;
+        Some(Record {
+            id: BlockId(array(&self.bytes, at)?),
+            pack: u32_at(&self.bytes, at + 32)?,
+            length: u32_at(&self.bytes, at + 36)?,
+            offset: u64_at(&self.bytes, at + 40)?,
+        })
+    }
+
+    /// Its records, in order of id.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        (0..self.records).filter_map(|number| self.record(number))
+    }
+
+    /// Whether the record sorts before the id.
+    fn is_before(&self, number: usize, id: &BlockId) -> bool {
+        self.record(number).is_some_and(|record| record.id < *id)
+    }
+
+    /// Number of the first record that is not before the id. Ids are hashes, so the place is guessed from the value
+    /// and found a few pages from there; a plain binary search would touch twenty pages of a large index.
+    fn lower_bound(&self, id: &BlockId) -> usize {
+        let key = array(&id.0, 0).map_or(0, u64::from_be_bytes);
+        let guess = ((u128::from(key) * self.records as u128) >> 64) as usize;
+        let mut step = 16;
+        let (mut low, mut high);
+        if self.is_before(guess, id) {
+            low = guess + 1;
+            while low + step < self.records && self.is_before(low + step, id) {
+                low += step + 1;
+                step *= 4;
+            }
+            high = self.records.min(low + step);
+        } else {
+            high = guess;
+            while high >= step && !self.is_before(high - step, id) {
+                high -= step;
+                step *= 4;
+            }
+            low = high.saturating_sub(step);
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.is_before(middle, id) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The records of a block.
+    pub fn find(&self, id: BlockId) -> impl Iterator<Item = Record> + '_ {
+        (self.lower_bound(&id)..self.records)
+            .map_while(|number| self.record(number))
+            .take_while(move |record| record.id == id)
+    }
+}
+
+/// All index objects of the repository at one moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct IndexSet {
+    pub files: BTreeMap<ObjectId, Arc<IndexFile>>,
+    /// A damaged index object hides its blocks, which are then stored again, or found missing by name.
+    pub unusable: Vec<String>,
+}
+
+impl IndexSet {
+    /// Lists the index objects and opens those not open yet.
+    pub fn load(store: &dyn Store, known: Option<&Self>) -> Result<Self, RepoError> {
+        let mut set = Self::default();
+        for (object, _) in store.list(PREFIX)? {
+            let Some(id) = parse_name(&object) else {
+                continue;
+            };
+            if let Some(file) = known.and_then(|known| known.files.get(&id)) {
+                set.files.insert(id, Arc::clone(file));
+                continue;
+            }
+            let bytes = match store.map(&object) {
+                Ok(bytes) => bytes,
+                // Replaced by a merged one since the listing.
+                Err(error) if error.is_absent() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            match IndexFile::parse(bytes) {
+                Ok(file) => {
+                    set.files.insert(id, Arc::new(file));
+                }
+                Err(detail) => {
+                    tracing::warn!("{object} {detail}: it is left out");
+                    set.unusable.push(object);
+                }
+            }
+        }
+        Ok(set)
+    }
+
+    /// All places of a block.
+    pub fn find(&self, id: BlockId) -> impl Iterator<Item = Location> + '_ {
+        self.files.values().flat_map(move |file| {
+            // A record whose pack number is wrong is in a damaged index: as good as none, and found by check.
+            file.find(id).filter_map(move |record| {
+                let (pack, _) = file.pack(record.pack as usize)?;
+                Some(Location {
+                    pack,
+                    offset: record.offset,
+                    length: record.length,
+                })
+            })
+        })
+    }
+
+    /// Names and lengths of all packs.
+    pub fn packs(&self) -> HashMap<PackId, u64> {
+        self.files.values().flat_map(|file| file.packs()).collect()
+    }
+}
+
+/// Name of an index object.
+pub(super) fn object_name(id: &ObjectId) -> String {
+    format!("{PREFIX}{id}")
+}
+
+/// The index object with that name, if it is the name of one.
+pub(super) fn parse_name(name: &str) -> Option<ObjectId> {
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::super::pack::TocEntry;
+    use super::*;
+
+    fn packs() -> impl Strategy<Value = Vec<FinishedPack>> {
+        // Few distinct first bytes, so that ids crowd, repeat and defeat the guess.
+        let id = prop_oneof![
+            prop::array::uniform32(0u8..3),
+            prop::array::uniform32(any::<u8>()),
+            Just([0; 32]),
+            Just([255; 32])
+        ];
+        let entry = (id, any::<u64>(), any::<u32>()).prop_map(|(id, offset, length)| TocEntry {
+            id: BlockId(id),
+            offset,
+            length,
+            raw_len: 0,
+        });
+        let pack = (
+            any::<[u8; 32]>(),
+            any::<u64>(),
+            prop::collection::vec(entry, 0..300),
+        );
+        let pack = pack.prop_map(|(id, size, toc)| FinishedPack {
+            id: Hex(id),
+            size,
+            toc,
+        });
+        prop::collection::vec(pack, 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_answers_as_a_map_would(packs in packs(), strangers in prop::collection::vec(any::<[u8; 32]>(), 20)) {
+            let mut model: BTreeMap<BlockId, BTreeSet<Location>> = BTreeMap::new();
+            for pack in &packs {
+                for entry in &pack.toc {
+                    let location = Location { pack: pack.id, offset: entry.offset, length: entry.length };
+                    model.entry(entry.id).or_default().insert(location);
+                }
+            }
+            let file = IndexFile::parse(build(&packs).into()).unwrap();
+            prop_assert_eq!(file.packs().collect::<Vec<_>>(), packs.iter().map(|pack| (pack.id, pack.size)).collect::<Vec<_>>());
+            let mut set = IndexSet::default();
+            set.files.insert(ObjectId::of(b""), Arc::new(file));
+            for (id, locations) in &model {
+                prop_assert_eq!(&set.find(*id).collect::<BTreeSet<_>>(), locations);
+            }
+            for id in strangers.into_iter().map(BlockId).chain([BlockId([0; 32]), BlockId([255; 32]), BlockId([1; 32])]) {
+                prop_assert_eq!(set.find(id).next().is_some(), model.contains_key(&id));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), frame in any::<bool>()) {
+            if frame && bytes.len() >= HEAD_LEN {
+                bytes[..16].copy_from_slice(MAGIC);
+                bytes[17..24].fill(0);
+                bytes[25..32].fill(0);
+            }
+            if let Ok(file) = IndexFile::parse(bytes.into()) {
+                let _ = file.find(BlockId([9; 32])).count();
+                let _ = file.records().count() + file.packs().count();
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_counts_are_refused() {
+        for (packs, records) in [
+            (u64::MAX, 1),
+            (1, u64::MAX),
+            (u64::MAX / 40, u64::MAX / 48),
+            (0, 1),
+        ] {
+            let bytes = [&MAGIC[..], &packs.to_le_bytes(), &records.to_le_bytes()].concat();
+            assert!(IndexFile::parse(bytes.into()).is_err());
+        }
+        let bytes = [&MAGIC[..], &[0; 16]].concat();
+        assert!(IndexFile::parse(bytes.into()).is_ok());
+    }
+}

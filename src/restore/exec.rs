@@ -1,0 +1,308 @@
+//! Does tasks on one session: several cheap ones in one transaction, and each alone where that fails.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::pg::archive::{SqlText, TocEntry};
+use crate::pg::{BatchError, Connection, Error};
+use crate::progress::Progress;
+use crate::repo::Reader;
+use crate::repo::model::TableRecord;
+use crate::schema::statements::{RenderOptions, Renderer};
+
+use super::load::{self, LoadError, SharedLoad};
+
+/// Above this payload a table is emptied and loaded in one transaction with FREEZE; below it, the new files that
+/// TRUNCATE makes cost more than frozen rows save.
+const FREEZE_BYTES: u64 = 1 << 20;
+
+/// What a task does.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Restores an entry.
+    Entry(usize),
+    /// Runs statements that belong together: their name, and themselves.
+    Statements(String, Vec<SqlText>),
+    /// Loads a table in one session.
+    Load(usize),
+    /// Takes part in the loading of a table by many sessions.
+    LoadShared(usize, Arc<SharedLoad>),
+}
+
+/// Something that could not be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The object.
+    pub object: String,
+    /// The statement, shortened.
+    pub statement: String,
+    /// What the server or the repository said.
+    pub error: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.object, self.error)?;
+        if !self.statement.is_empty() {
+            write!(f, "\n  statement: {}", self.statement)?;
+        }
+        Ok(())
+    }
+}
+
+/// What all sessions of a restore share.
+pub struct Shared<'a> {
+    /// The repository.
+    pub reader: &'a Reader,
+    /// The entries of the snapshot.
+    pub entries: &'a [TocEntry],
+    /// The tables of the snapshot.
+    pub tables: &'a [TableRecord],
+    /// Whether a table was created by this restore: only then may it be emptied.
+    pub created: &'a (dyn Fn(&TableRecord) -> bool + Sync),
+    /// The encoding of the rows, where it is not the UTF-8 of everything else.
+    pub encoding: Option<&'a str>,
+    /// What is left out of statements.
+    pub render: RenderOptions,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+    /// What went wrong so far.
+    pub failures: Mutex<Vec<Failure>>,
+    /// Whether to go on after a failure.
+    pub continue_on_error: bool,
+}
+
+impl Shared<'_> {
+    /// What a task is called.
+    pub fn name(&self, work: &Work) -> String {
+        match work {
+            Work::Entry(n) => entry_name(&self.entries[*n]),
+            Work::Statements(name, _) => name.clone(),
+            Work::Load(n) | Work::LoadShared(n, _) => {
+                let table = &self.tables[*n];
+                format!("rows of {}.{}", table.schema, table.name)
+            }
+        }
+    }
+
+    /// Notes a failure; whether to go on.
+    pub fn failed(&self, failure: Failure) -> bool {
+        self.failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(failure);
+        self.continue_on_error
+    }
+}
+
+/// How an entry is called: what it is, and its name.
+pub fn entry_name(entry: &TocEntry) -> String {
+    let namespace = entry
+        .namespace
+        .as_ref()
+        .filter(|n| !n.is_empty())
+        .map(|n| format!("{}.", n.to_lossy()));
+    format!(
+        "{} {}{}",
+        entry.desc,
+        namespace.unwrap_or_default(),
+        entry.tag.to_lossy()
+    )
+}
+
+/// One session of a restore.
+pub struct Session<'a> {
+    conn: Connection,
+    renderer: Renderer,
+    shared: &'a Shared<'a>,
+}
+
+/// Why a piece of work failed: the statement, and the error.
+struct Failed {
+    statement: String,
+    error: String,
+    /// Whether the session is lost, so that nothing more can be done on it.
+    lost: bool,
+}
+
+impl Failed {
+    fn server(statement: &[u8], error: &Error) -> Self {
+        Self {
+            statement: shorten(statement),
+            error: error.to_string(),
+            lost: error.is_connection_lost(),
+        }
+    }
+}
+
+impl<'a> Session<'a> {
+    /// A session on an open connection.
+    pub fn new(conn: Connection, shared: &'a Shared<'a>) -> Self {
+        Self {
+            conn,
+            renderer: Renderer::new(shared.render),
+            shared,
+        }
+    }
+
+    /// The connection.
+    pub fn conn(&mut self) -> &mut Connection {
+        &mut self.conn
+    }
+
+    /// Does all work in one transaction; if that fails, each in one of its own, so that the failure is known and
+    /// the rest is done. Returns whether to go on.
+    pub fn run(&mut self, batch: &[&Work]) -> bool {
+        if batch.len() > 1 {
+            match self.transaction(batch) {
+                Ok(()) => return true,
+                Err(failed) if failed.lost => {
+                    return self.report(batch[0], failed);
+                }
+                Err(_) => {}
+            }
+        }
+        for work in batch {
+            if let Err(failed) = self.transaction(std::slice::from_ref(work)) {
+                let lost = failed.lost;
+                if !self.report(work, failed) || lost {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn report(&self, work: &Work, failed: Failed) -> bool {
+        self.shared.failed(Failure {
+            object: self.shared.name(work),
+            statement: failed.statement,
+            error: failed.error,
+        })
+    }
+
+    fn transaction(&mut self, batch: &[&Work]) -> Result<(), Failed> {
+        if let [Work::LoadShared(table, runs)] = batch {
+            return self.load_shared(*table, runs);
+        }
+        let result = self
+            .conn
+            .execute("BEGIN")
+            .map_err(|error| Failed::server(b"BEGIN", &error))
+            .and_then(|()| self.work(batch))
+            .and_then(|()| {
+                self.conn
+                    .execute("COMMIT")
+                    .map_err(|error| Failed::server(b"COMMIT", &error))
+            });
+        if result.is_err() {
+            self.renderer.forget();
+            // A session that cannot even roll back is lost, and the next statement will say so.
+            let _ = self.conn.execute("ROLLBACK");
+        }
+        result
+    }
+
+    /// Statements of neighbouring work travel together, without a round trip for each.
+    fn work(&mut self, batch: &[&Work]) -> Result<(), Failed> {
+        let mut pending: Vec<SqlText> = Vec::new();
+        for work in batch {
+            match work {
+                Work::Entry(n) => {
+                    pending.extend(self.renderer.statements(&self.shared.entries[*n]))
+                }
+                Work::Statements(_, statements) => pending.extend(statements.iter().cloned()),
+                Work::Load(n) => {
+                    self.flush(&mut pending)?;
+                    self.load(*n)?;
+                }
+                Work::LoadShared(n, runs) => {
+                    self.flush(&mut pending)?;
+                    self.load_shared(*n, runs)?;
+                }
+            }
+        }
+        self.flush(&mut pending)
+    }
+
+    fn flush(&mut self, pending: &mut Vec<SqlText>) -> Result<(), Failed> {
+        let statements = std::mem::take(pending);
+        self.conn
+            .batch(statements.iter().map(SqlText::as_bytes))
+            .map_err(|BatchError { index, source }| {
+                let statement = statements.get(index).map_or(&b""[..], SqlText::as_bytes);
+                Failed::server(statement, &source)
+            })
+    }
+
+    fn load(&mut self, table: usize) -> Result<(), Failed> {
+        let record = &self.shared.tables[table];
+        let blocks = load::blocks(self.shared.reader, record).map_err(|error| Failed {
+            statement: String::new(),
+            error: error.to_string(),
+            lost: false,
+        })?;
+        let freeze = record.payload_bytes >= FREEZE_BYTES
+            && record.load_through.is_none()
+            && (self.shared.created)(record);
+        if freeze {
+            let name = crate::pg::catalog::qualified(&record.schema, &record.name);
+            let truncate = format!("TRUNCATE TABLE ONLY {name}");
+            self.conn
+                .execute(&truncate)
+                .map_err(|error| Failed::server(truncate.as_bytes(), &error))?;
+        }
+        let sql = load::copy_sql(record, freeze);
+        self.copy(&sql, &blocks)
+    }
+
+    fn load_shared(&mut self, table: usize, runs: &SharedLoad) -> Result<(), Failed> {
+        let sql = load::copy_sql(&self.shared.tables[table], false);
+        while let Some(run) = runs.next_run() {
+            self.copy(&sql, run)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, sql: &str, blocks: &[crate::repo::model::BlockRef]) -> Result<(), Failed> {
+        // The server reads a message in the encoding that holds when it arrives, so the COPY's own text is UTF-8.
+        let sql = match self.shared.encoding {
+            Some(encoding) => format!(
+                "SET client_encoding = {}; {sql}",
+                crate::pg::catalog::quote_literal(encoding)
+            ),
+            None => sql.to_owned(),
+        };
+        let result = load::load(
+            &mut self.conn,
+            self.shared.reader,
+            &sql,
+            blocks,
+            self.shared.progress,
+        );
+        if self.shared.encoding.is_some() && result.is_ok() {
+            self.conn
+                .execute("SET client_encoding = 'UTF8'")
+                .map_err(|error| Failed::server(b"SET client_encoding", &error))?;
+        }
+        result.map(|_| ()).map_err(|error| match error {
+            LoadError::Server(error) => Failed::server(sql.as_bytes(), &error),
+            other => Failed {
+                statement: sql.clone(),
+                error: other.to_string(),
+                lost: false,
+            },
+        })
+    }
+}
+
+/// A statement on one line, cut where it gets long.
+fn shorten(statement: &[u8]) -> String {
+    const SHOWN: usize = 400;
+    let text = String::from_utf8_lossy(statement);
+    let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() > SHOWN {
+        line = line.chars().take(SHOWN).collect();
+        line.push_str(" ...");
+    }
+    line
+}

@@ -1,0 +1,239 @@
+//! Loads a table's rows: blocks fetched, verified and decoded ahead, then sent as one COPY.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::pg::catalog;
+use crate::pg::{Connection, Error};
+use crate::progress::Progress;
+use crate::repo::model::{BlockRef, ManifestShard, TableRecord};
+use crate::repo::{Reader, RepoError, lists};
+use crate::rows::{Decoder, Format};
+
+/// Blocks that are decoded ahead of the one being sent.
+const AHEAD: usize = 1;
+/// Below this payload a table is decoded by the thread that sends it.
+const INLINE_BYTES: u64 = 1 << 20;
+/// Payload that one session takes of a table that many sessions load.
+const RUN_BYTES: u64 = 64 << 20;
+
+/// Why rows could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The server said no.
+    #[error(transparent)]
+    Server(#[from] Error),
+    /// The repository could not give the rows.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The server counted other rows than the repository has.
+    #[error("the server loaded {loaded} rows, the snapshot has {expected}")]
+    Count {
+        /// Rows that the server counted.
+        loaded: u64,
+        /// Rows of the manifest.
+        expected: u64,
+    },
+}
+
+/// The blocks of a table, in order.
+pub fn blocks(reader: &Reader, table: &TableRecord) -> Result<Vec<BlockRef>, RepoError> {
+    let mut blocks = Vec::new();
+    for id in &table.manifest {
+        let shard: ManifestShard = lists::read_value(reader, id)?;
+        blocks.extend(shard.segments.into_iter().flat_map(|s| s.blocks));
+    }
+    Ok(blocks)
+}
+
+/// The COPY statement that loads a table.
+pub fn copy_sql(table: &TableRecord, freeze: bool) -> String {
+    let (schema, name) = match &table.load_through {
+        Some((schema, name)) => (schema, name),
+        None => (&table.schema, &table.name),
+    };
+    let mut columns: String = table
+        .columns
+        .iter()
+        .map(|c| catalog::quote_ident(&c.name))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if !columns.is_empty() {
+        columns = format!(" ({columns})");
+    }
+    let mut options = Vec::new();
+    if table.format == Format::Binary {
+        options.push("FORMAT binary");
+    }
+    if freeze {
+        options.push("FREEZE");
+    }
+    let options = if options.is_empty() {
+        String::new()
+    } else {
+        format!(" WITH ({})", options.join(", "))
+    };
+    format!(
+        "COPY {}{columns} FROM STDIN{options}",
+        catalog::qualified(schema, name)
+    )
+}
+
+/// Sends blocks through one COPY. Every block's id is computed again from what is sent.
+pub fn load(
+    conn: &mut Connection,
+    reader: &Reader,
+    sql: &str,
+    blocks: &[BlockRef],
+    progress: &dyn Progress,
+) -> Result<u64, LoadError> {
+    let payload: u64 = blocks.iter().map(|b| u64::from(b.payload_len)).sum();
+    let expected = blocks.iter().map(|b| b.digest.rows).sum();
+    let mut copy = conn.copy_in(sql)?;
+    let mut send = |payload: &[u8]| {
+        progress.bytes(payload.len() as u64);
+        copy.write(payload)
+    };
+    let sent = if payload <= INLINE_BYTES {
+        send_inline(reader, blocks, &mut send)
+    } else {
+        send_ahead(reader, blocks, &mut send)
+    };
+    match sent {
+        Ok(()) => {}
+        Err(LoadError::Server(error)) => return Err(error.into()),
+        Err(error) => {
+            // The server throws away what it has of this COPY.
+            let _ = copy.abort("pgtide could not read the repository");
+            return Err(error);
+        }
+    }
+    let loaded = copy.finish()?;
+    if loaded == expected {
+        Ok(loaded)
+    } else {
+        Err(LoadError::Count { loaded, expected })
+    }
+}
+
+fn send_inline(
+    reader: &Reader,
+    blocks: &[BlockRef],
+    send: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), LoadError> {
+    let mut decoder = Decoder::new();
+    let (mut scratch, mut payload) = (Vec::new(), Vec::new());
+    for block in blocks {
+        reader.read(&block.id, &mut decoder, &mut scratch, &mut payload)?;
+        send(&payload)?;
+    }
+    Ok(())
+}
+
+fn send_ahead(
+    reader: &Reader,
+    blocks: &[BlockRef],
+    send: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), LoadError> {
+    std::thread::scope(|scope| {
+        let (full, decoded) = crossbeam_channel::bounded::<Result<Vec<u8>, RepoError>>(AHEAD);
+        let (back, empty) = crossbeam_channel::bounded::<Vec<u8>>(AHEAD + 2);
+        scope.spawn(move || {
+            let mut decoder = Decoder::new();
+            let mut scratch = Vec::new();
+            for block in blocks {
+                let mut payload = empty.try_recv().unwrap_or_default();
+                let read = reader
+                    .read(&block.id, &mut decoder, &mut scratch, &mut payload)
+                    .map(|_| payload);
+                let failed = read.is_err();
+                // The sender is gone when the server refused the rows.
+                if full.send(read).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        for payload in decoded {
+            let payload = payload?;
+            send(&payload)?;
+            let _ = back.try_send(payload);
+        }
+        Ok(())
+    })
+}
+
+/// A table that many sessions load: its blocks handed out in ascending runs, so that the heap stays nearly in the
+/// order of the source.
+#[derive(Debug)]
+pub struct SharedLoad {
+    blocks: Vec<BlockRef>,
+    next: AtomicUsize,
+    runs: Vec<std::ops::Range<usize>>,
+}
+
+impl SharedLoad {
+    /// Cuts the blocks into runs.
+    pub fn new(blocks: Vec<BlockRef>) -> Self {
+        let mut runs = Vec::new();
+        let mut from = 0;
+        let mut bytes = 0;
+        for (n, block) in blocks.iter().enumerate() {
+            bytes += u64::from(block.payload_len);
+            // A row in parts must not be torn apart: its last part is the one that counts a row.
+            let whole = block.format != Format::Part || block.digest.rows > 0;
+            if whole && bytes >= RUN_BYTES {
+                runs.push(from..n + 1);
+                from = n + 1;
+                bytes = 0;
+            }
+        }
+        if from < blocks.len() {
+            runs.push(from..blocks.len());
+        }
+        Self {
+            blocks,
+            next: AtomicUsize::new(0),
+            runs,
+        }
+    }
+
+    /// The next run that nobody has taken.
+    pub fn next_run(&self) -> Option<&[BlockRef]> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        self.runs.get(n).map(|run| &self.blocks[run.clone()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{BlockId, RowDigest};
+
+    fn block(payload_len: u32, format: Format, rows: u64) -> BlockRef {
+        BlockRef {
+            id: BlockId([0; 32]),
+            format,
+            payload_len,
+            digest: RowDigest { rows, sum: 0 },
+        }
+    }
+
+    #[test]
+    fn runs_cover_all_blocks_in_order_and_never_tear_a_row_apart() {
+        let mut blocks = vec![block(16 << 20, Format::Binary, 10); 9];
+        blocks.extend(vec![block(8 << 20, Format::Part, 0); 20]);
+        blocks.push(block(5, Format::Part, 1));
+        blocks.push(block(16 << 20, Format::Binary, 3));
+        let load = SharedLoad::new(blocks.clone());
+        let mut seen = Vec::new();
+        while let Some(run) = load.next_run() {
+            let first = run[0];
+            assert!(
+                seen.last()
+                    .is_none_or(|b: &BlockRef| b.format != Format::Part || b.digest.rows > 0),
+                "{first:?} starts within a row"
+            );
+            seen.extend_from_slice(run);
+        }
+        assert_eq!(seen, blocks);
+    }
+}

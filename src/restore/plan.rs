@@ -1,0 +1,301 @@
+//! The tasks of a restore: what is loaded, what follows from it, and what it all costs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::pg::archive::{SqlText, TocEntry};
+use crate::repo::model::{TableRecord, TableRole};
+use crate::repo::{Reader, RepoError};
+use crate::schema::graph::{Graph, Pass};
+
+use super::exec::{self, Work};
+use super::load::{self, SharedLoad};
+use super::schedule::Task;
+
+/// Below this payload no table is loaded by many sessions.
+const SHARE_BYTES: u64 = 256 << 20;
+
+/// Tasks and what each one does, index by index.
+#[derive(Default)]
+pub struct Plan {
+    /// For the schedule.
+    pub tasks: Vec<Task>,
+    /// For the sessions.
+    pub work: Vec<Work>,
+}
+
+impl Plan {
+    fn push(&mut self, task: Task, work: Work) -> usize {
+        self.tasks.push(task);
+        self.work.push(work);
+        self.tasks.len() - 1
+    }
+}
+
+/// What is restored.
+pub struct Selection<'a> {
+    /// All entries of the snapshot.
+    pub entries: &'a [TocEntry],
+    /// Which of them are restored.
+    pub entry: &'a dyn Fn(usize) -> bool,
+    /// All tables of the snapshot.
+    pub tables: &'a [TableRecord],
+    /// Which of them are loaded.
+    pub table: &'a dyn Fn(usize) -> bool,
+    /// The order of the entries.
+    pub graph: &'a Graph,
+}
+
+/// Loads and everything of the main pass that follows them.
+pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<Plan, RepoError> {
+    let mut plan = Plan::default();
+    let ids = table_ids(selection.entries);
+    let mut payload: HashMap<i32, u64> = HashMap::new();
+    // Loads by the table they fill; rows that are loaded through a root may land in any of its partitions.
+    let mut loads: HashMap<i32, Vec<usize>> = HashMap::new();
+    let mut through: HashMap<&(String, String), Vec<(i32, Option<usize>)>> = HashMap::new();
+    let total: u64 = selection.tables.iter().map(|t| t.payload_bytes).sum();
+
+    for (n, table) in selection.tables.iter().enumerate() {
+        if table.role != TableRole::Plain || !(selection.table)(n) {
+            continue;
+        }
+        let id = ids
+            .get(&(table.schema.as_str(), table.name.as_str()))
+            .copied();
+        // A table whose definition is not restored is one that exists at the target.
+        let object = id.unwrap_or(-1 - i32::try_from(n).unwrap_or(i32::MAX - 1));
+        payload.insert(object, table.payload_bytes);
+        let mut numbers = Vec::new();
+        if table.digest.rows > 0 {
+            numbers = push_loads(&mut plan, selection, reader, n, object, total, jobs)?;
+        }
+        if let Some(root) = &table.load_through {
+            let of_root = through.entry(root).or_default();
+            of_root.push((object, None));
+            of_root.extend(numbers.iter().map(|&number| (object, Some(number))));
+        } else {
+            loads.insert(object, numbers);
+        }
+    }
+    for members in through.values() {
+        let all: Vec<usize> = members.iter().filter_map(|(_, load)| *load).collect();
+        for (object, _) in members {
+            loads.insert(*object, all.clone());
+        }
+    }
+    let barrier = plan.push(
+        Task {
+            name: "all rows".to_owned(),
+            after: (0..plan.tasks.len()).collect(),
+            ..Task::default()
+        },
+        Work::Statements("all rows".to_owned(), Vec::new()),
+    );
+
+    // The last task of each graph task, for those that depend on it.
+    let mut last: Vec<Option<usize>> = Vec::with_capacity(selection.graph.tasks.len());
+    for task in &selection.graph.tasks {
+        if task.pass != Pass::Main || !(selection.entry)(task.entry) {
+            last.push(None);
+            continue;
+        }
+        let entry = &selection.entries[task.entry];
+        let mut after: Vec<usize> = task.deps.iter().filter_map(|&dep| last[dep]).collect();
+        for id in &task.after_loads {
+            after.extend(loads.get(id).into_iter().flatten());
+        }
+        if !early(&entry.desc) {
+            after.push(barrier);
+        }
+        after.sort_unstable();
+        after.dedup();
+        let bytes: u64 = task
+            .after_loads
+            .iter()
+            .map(|id| payload.get(id).copied().unwrap_or(0))
+            .sum();
+        let name = exec::entry_name(entry);
+        let scheduled = Task {
+            name: name.clone(),
+            cost: cost(entry, bytes),
+            after,
+            exclusive: task.locks.clone(),
+            shared: task.after_loads.clone(),
+        };
+        let number = if let Some((add, validate)) = not_valid_first(entry) {
+            let added = plan.push(
+                Task {
+                    cost: 0,
+                    ..scheduled.clone()
+                },
+                Work::Statements(name.clone(), vec![add]),
+            );
+            // Validation locks the referencing table against DDL only, so that others that refer to the same table
+            // are validated at the same time.
+            let own: Vec<i32> = own_table(entry, &ids).into_iter().collect();
+            plan.push(
+                Task {
+                    after: vec![added],
+                    exclusive: own,
+                    ..scheduled
+                },
+                Work::Statements(name, vec![validate]),
+            )
+        } else {
+            plan.push(scheduled, Work::Entry(task.entry))
+        };
+        last.push(Some(number));
+    }
+    Ok(plan)
+}
+
+/// The tasks that load one table.
+fn push_loads(
+    plan: &mut Plan,
+    selection: &Selection<'_>,
+    reader: &Reader,
+    n: usize,
+    object: i32,
+    total: u64,
+    jobs: usize,
+) -> Result<Vec<usize>, RepoError> {
+    let table = &selection.tables[n];
+    let task = Task {
+        name: format!("rows of {}.{}", table.schema, table.name),
+        cost: table.payload_bytes,
+        after: Vec::new(),
+        exclusive: Vec::new(),
+        shared: vec![object],
+    };
+    // One session per table freezes its rows; a table that would keep one session busy after all others have
+    // finished is better loaded by all.
+    let dominates = table.payload_bytes > total / jobs.max(1) as u64;
+    if jobs < 2 || table.payload_bytes < SHARE_BYTES || !dominates {
+        return Ok(vec![plan.push(task, Work::Load(n))]);
+    }
+    let runs = Arc::new(SharedLoad::new(load::blocks(reader, table)?));
+    Ok((0..jobs)
+        .map(|_| {
+            let task = Task {
+                cost: table.payload_bytes / jobs as u64,
+                ..task.clone()
+            };
+            plan.push(task, Work::LoadShared(n, Arc::clone(&runs)))
+        })
+        .collect())
+}
+
+/// Dump ids of the tables by their names.
+pub fn table_ids(entries: &[TocEntry]) -> HashMap<(&str, &str), i32> {
+    entries
+        .iter()
+        .filter(|e| e.desc == "TABLE")
+        .filter_map(|e| {
+            let schema = e.namespace.as_ref()?.to_str()?;
+            Some(((schema, e.tag.to_str()?), e.dump_id))
+        })
+        .collect()
+}
+
+/// Whether the entry needs its own tables' rows only; everything else waits until all rows are loaded.
+fn early(desc: &str) -> bool {
+    matches!(
+        desc,
+        "INDEX" | "CONSTRAINT" | "INDEX ATTACH" | "STATISTICS" | "COMMENT"
+    )
+}
+
+/// What an entry costs, in bytes of payload: how index builds of the usual kinds compare with each other.
+fn cost(entry: &TocEntry, bytes: u64) -> u64 {
+    let defn = entry.defn.to_lossy();
+    match entry.desc.as_str() {
+        "INDEX" if defn.contains(" USING gin ") => bytes * 4,
+        "INDEX" if defn.contains(" USING gist ") || defn.contains(" USING spgist ") => bytes * 3,
+        "INDEX" if defn.contains(" USING brin ") => bytes / 8,
+        "INDEX" | "CONSTRAINT" => bytes,
+        "FK CONSTRAINT" | "CHECK CONSTRAINT" => bytes / 2,
+        _ => 0,
+    }
+}
+
+/// A foreign key as two statements: added NOT VALID, which takes a moment, then validated, under locks that let others
+/// of the same referenced table be validated too. Nothing where the server does not allow it (a partitioned table, for
+/// which `pg_dump` does not say ONLY) or where the constraint is not validated at the source either.
+fn not_valid_first(entry: &TocEntry) -> Option<(SqlText, SqlText)> {
+    if entry.desc != "FK CONSTRAINT" {
+        return None;
+    }
+    let defn = entry.defn.to_str()?.trim_end().strip_suffix(';')?;
+    let unchecked = defn.ends_with("NOT VALID") || defn.ends_with("NOT ENFORCED");
+    if unchecked || !defn.starts_with("ALTER TABLE ONLY ") {
+        return None;
+    }
+    let drop = entry.drop_stmt.to_str()?;
+    let (table, name) = drop.rsplit_once(" DROP CONSTRAINT ")?;
+    Some((
+        SqlText::from(format!("{defn} NOT VALID;")),
+        SqlText::from(format!("{table} VALIDATE CONSTRAINT {name}")),
+    ))
+}
+
+/// The table that a constraint belongs to. Its entry's tag is the table's name, a space, and its own.
+fn own_table(entry: &TocEntry, ids: &HashMap<(&str, &str), i32>) -> Option<i32> {
+    let schema = entry.namespace.as_ref()?.to_str()?;
+    let tag = entry.tag.to_str()?;
+    tag.match_indices(' ')
+        .find_map(|(at, _)| ids.get(&(schema, &tag[..at])).copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::archive::Section;
+
+    fn foreign_key(defn: &str) -> TocEntry {
+        TocEntry {
+            dump_id: 1,
+            tableoid: 2606,
+            oid: 1,
+            tag: "child child_parent_fkey".into(),
+            desc: "FK CONSTRAINT".to_owned(),
+            section: Section::PostData,
+            defn: defn.into(),
+            drop_stmt: "ALTER TABLE ONLY public.child DROP CONSTRAINT child_parent_fkey;".into(),
+            copy_stmt: "".into(),
+            namespace: Some("public".into()),
+            tablespace: None,
+            tableam: None,
+            relkind: None,
+            owner: "o".into(),
+            dependencies: Vec::new(),
+            had_dumper: false,
+        }
+    }
+
+    #[test]
+    fn a_foreign_key_is_added_first_and_validated_then() {
+        let entry = foreign_key(
+            "ALTER TABLE ONLY public.child\n    ADD CONSTRAINT child_parent_fkey FOREIGN KEY (p) REFERENCES public.parent(id);\n",
+        );
+        let (add, validate) = not_valid_first(&entry).unwrap();
+        assert!(
+            add.to_lossy()
+                .ends_with("REFERENCES public.parent(id) NOT VALID;")
+        );
+        assert_eq!(
+            validate.to_lossy(),
+            "ALTER TABLE ONLY public.child VALIDATE CONSTRAINT child_parent_fkey;"
+        );
+    }
+
+    #[test]
+    fn foreign_keys_of_partitioned_tables_and_unvalidated_ones_stay_as_they_are() {
+        for defn in [
+            "ALTER TABLE public.child\n    ADD CONSTRAINT f FOREIGN KEY (p) REFERENCES public.parent(id);\n",
+            "ALTER TABLE ONLY public.child\n    ADD CONSTRAINT f FOREIGN KEY (p) REFERENCES public.parent(id) NOT VALID;\n",
+        ] {
+            assert_eq!(not_valid_first(&foreign_key(defn)), None);
+        }
+    }
+}

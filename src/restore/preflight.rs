@@ -1,0 +1,335 @@
+//! What a restore needs and what is in its way, found before anything is touched and listed together.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::pg::archive::TocEntry;
+use crate::pg::catalog::quote_literal;
+use crate::pg::{Connection, Error};
+use crate::repo::model::Source;
+
+/// Names shown of each kind of problem.
+const SHOWN: usize = 20;
+
+/// Everything that stands against a restore.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems {
+    /// Owners, grantees and the like that the target does not have.
+    pub roles: Vec<String>,
+    /// Tablespaces that the target does not have.
+    pub tablespaces: Vec<String>,
+    /// Extensions that cannot be installed at the target.
+    pub extensions: Vec<String>,
+    /// Objects that are to be restored and exist already.
+    pub existing: Vec<String>,
+    /// Anything else, with its hint.
+    pub others: Vec<String>,
+}
+
+impl Problems {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut section = |title: &str, names: &[String], hint: &str| -> fmt::Result {
+            if names.is_empty() {
+                return Ok(());
+            }
+            writeln!(f, "{title}:")?;
+            for name in names.iter().take(SHOWN) {
+                writeln!(f, "  {name}")?;
+            }
+            if names.len() > SHOWN {
+                writeln!(f, "  and {} more", names.len() - SHOWN)?;
+            }
+            writeln!(f, "hint: {hint}")
+        };
+        section(
+            "roles that the target does not have",
+            &self.roles,
+            "create them there, or leave owners and privileges out with --no-owner --no-privileges",
+        )?;
+        section(
+            "tablespaces that the target does not have",
+            &self.tablespaces,
+            "create them there, or put everything into the default one with --no-tablespaces",
+        )?;
+        section(
+            "extensions that the target's server cannot install",
+            &self.extensions,
+            "install their packages on the target's server",
+        )?;
+        section(
+            "objects that exist already at the target",
+            &self.existing,
+            "restore into an empty database (--create makes one), or drop what is restored first with --clean",
+        )?;
+        for other in &self.others {
+            writeln!(f, "{other}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What the entries are checked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Owners are restored.
+    pub owners: bool,
+    /// Privileges are restored.
+    pub privileges: bool,
+    /// Tablespaces are restored.
+    pub tablespaces: bool,
+    /// Existing objects are a problem.
+    pub existing: bool,
+}
+
+/// Looks at the server and, unless the database is still to be created, at the database.
+pub fn check(
+    conn: &mut Connection,
+    source: &Source,
+    entries: &[&TocEntry],
+    wanted: Wanted,
+) -> Result<Problems, Error> {
+    let mut problems = Problems::default();
+    let known = names(conn, "SELECT rolname FROM pg_catalog.pg_roles")?;
+    problems.roles = roles(entries, wanted)
+        .into_iter()
+        .filter(|role| !known.contains(role))
+        .collect();
+    if wanted.tablespaces {
+        let known = names(conn, "SELECT spcname FROM pg_catalog.pg_tablespace")?;
+        problems.tablespaces = entries
+            .iter()
+            .filter_map(|e| e.tablespace.as_ref())
+            .map(|t| t.to_lossy().into_owned())
+            .filter(|t| !t.is_empty() && !known.contains(t))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+    }
+    let known = names(conn, "SELECT name FROM pg_catalog.pg_available_extensions")?;
+    problems.extensions = entries
+        .iter()
+        .filter(|e| e.desc == "EXTENSION")
+        .map(|e| e.tag.to_lossy().into_owned())
+        .filter(|name| !known.contains(name))
+        .map(|name| {
+            let version = source.extensions.iter().find(|e| e.name == name);
+            version.map_or(name.clone(), |e| format!("{name} {}", e.version))
+        })
+        .collect();
+    let target = conn.server_version() / 10_000;
+    let origin = source.server_version_num / 10_000;
+    if target < origin {
+        problems.others.push(format!(
+            "the snapshot comes from PostgreSQL {origin}, the target is {target}: an older server may not know its statements and types\nhint: restore into PostgreSQL {origin} or later"
+        ));
+    }
+    if wanted.existing {
+        problems.existing = existing(conn, entries)?;
+        let encoding = conn.parameter("server_encoding").unwrap_or_default();
+        if encoding != source.encoding && encoding == "SQL_ASCII" {
+            problems.others.push(format!(
+                "the target database has the encoding {encoding}, the snapshot {}\nhint: create the target database with ENCODING '{}' TEMPLATE template0, or use --create",
+                source.encoding, source.encoding
+            ));
+        }
+    }
+    Ok(problems)
+}
+
+fn names(conn: &mut Connection, sql: &str) -> Result<BTreeSet<String>, Error> {
+    let rows = conn.query(sql)?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| row.get(0).map(str::to_owned))
+        .collect())
+}
+
+/// Objects of the entries that exist. Their names are taken from the statements that would drop them, which quote them
+/// as the server does.
+fn existing(conn: &mut Connection, entries: &[&TocEntry]) -> Result<Vec<String>, Error> {
+    const KINDS: &[(&str, &str)] = &[
+        ("DROP TABLE ", "regclass"),
+        ("DROP FOREIGN TABLE ", "regclass"),
+        ("DROP VIEW ", "regclass"),
+        ("DROP MATERIALIZED VIEW ", "regclass"),
+        ("DROP SEQUENCE ", "regclass"),
+        ("DROP INDEX ", "regclass"),
+        ("DROP TYPE ", "regtype"),
+        ("DROP DOMAIN ", "regtype"),
+        ("DROP FUNCTION ", "regprocedure"),
+        ("DROP PROCEDURE ", "regprocedure"),
+        ("DROP AGGREGATE ", "regprocedure"),
+        ("DROP OPERATOR ", "regoperator"),
+        ("DROP SCHEMA ", "regnamespace"),
+    ];
+    let mut probes = Vec::new();
+    for entry in entries {
+        let drop = entry.drop_stmt.to_lossy();
+        let Some((kind, name)) = KINDS.iter().find_map(|(prefix, kind)| {
+            let name = drop.strip_prefix(prefix)?.trim_end().strip_suffix(';')?;
+            Some((kind, name.to_owned()))
+        }) else {
+            continue;
+        };
+        // Views that stand in for each other in a circle have a replacing statement instead of a name.
+        if !name.contains(';') {
+            probes.push((kind, name));
+        }
+    }
+    let mut found = Vec::new();
+    for probes in probes.chunks(1000) {
+        let values: Vec<String> = probes
+            .iter()
+            .map(|(kind, name)| {
+                let name = quote_literal(name);
+                format!("({name}, pg_catalog.to_{kind}({name}) IS NOT NULL)")
+            })
+            .collect();
+        let rows = conn.query(&format!(
+            "SELECT name FROM (VALUES {}) v(name, there) WHERE there",
+            values.join(",")
+        ))?;
+        found.extend(rows.iter().filter_map(|row| row.get(0).map(str::to_owned)));
+    }
+    Ok(found)
+}
+
+/// Roles that the entries name.
+fn roles(entries: &[&TocEntry], wanted: Wanted) -> BTreeSet<String> {
+    let mut roles = BTreeSet::new();
+    for entry in entries {
+        if wanted.owners && !entry.owner.is_empty() {
+            roles.insert(entry.owner.to_lossy().into_owned());
+        }
+        let text = entry.defn.to_lossy();
+        let named = match entry.desc.as_str() {
+            "ACL" | "DEFAULT ACL" if wanted.privileges => grantees(&text),
+            "USER MAPPING" => after_keyword(&text, "FOR"),
+            "POLICY" => after_keyword(&text, "TO"),
+            _ => continue,
+        };
+        roles.extend(named);
+    }
+    roles
+}
+
+/// Roles after TO and FROM in GRANT and REVOKE, and after FOR ROLE.
+fn grantees(text: &str) -> Vec<String> {
+    let mut roles = after_keyword(text, "TO");
+    roles.extend(after_keyword(text, "FROM"));
+    roles.extend(after_keyword(text, "ROLE"));
+    roles
+}
+
+/// The comma-separated names after each occurrence of a keyword outside quotes and parentheses.
+fn after_keyword(text: &str, keyword: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut tokens = Tokens { rest: text }.peekable();
+    let mut depth = 0;
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::Mark('(') => depth += 1,
+            Token::Mark(')') => depth -= 1,
+            Token::Word(word) if depth == 0 && word.eq_ignore_ascii_case(keyword) => {
+                while let Some(Token::Word(name) | Token::Quoted(name)) = tokens.peek().cloned() {
+                    let pseudo = ["public", "current_user", "session_user", "group"];
+                    let quoted = matches!(tokens.next(), Some(Token::Quoted(_)));
+                    if quoted || !pseudo.contains(&name.to_lowercase().as_str()) {
+                        names.push(name);
+                    }
+                    match tokens.peek() {
+                        Some(Token::Mark(',')) => {
+                            tokens.next();
+                        }
+                        _ => break,
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    Quoted(String),
+    Mark(char),
+}
+
+/// Words, quoted identifiers and marks of a statement; string literals are left out.
+struct Tokens<'a> {
+    rest: &'a str,
+}
+
+impl Iterator for Tokens<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        loop {
+            self.rest = self.rest.trim_start();
+            let first = self.rest.chars().next()?;
+            if first == '"' || first == '\'' {
+                let mut value = String::new();
+                let mut chars = self.rest[1..].char_indices().peekable();
+                let mut end = self.rest.len();
+                while let Some((at, c)) = chars.next() {
+                    if c != first {
+                        value.push(c);
+                    } else if chars.peek().is_some_and(|&(_, next)| next == first) {
+                        chars.next();
+                        value.push(c);
+                    } else {
+                        end = at + 2;
+                        break;
+                    }
+                }
+                self.rest = &self.rest[end..];
+                if first == '"' {
+                    return Some(Token::Quoted(value));
+                }
+                continue;
+            }
+            let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii();
+            let length = self.rest.find(|c| !word(c)).unwrap_or(self.rest.len());
+            if length == 0 {
+                self.rest = &self.rest[first.len_utf8()..];
+                return Some(Token::Mark(first));
+            }
+            let (head, tail) = self.rest.split_at(length);
+            self.rest = tail;
+            return Some(Token::Word(head.to_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_found_in_grants_however_they_are_quoted() {
+        let text = "REVOKE ALL ON TABLE public.\"from x to y\" FROM PUBLIC;\nGRANT SELECT(\"TO\"),INSERT ON TABLE public.t TO \"Odd \"\"Role\";\nGRANT ALL ON SCHEMA s TO plain WITH GRANT OPTION;";
+        assert_eq!(grantees(text), ["Odd \"Role", "plain"]);
+        assert_eq!(
+            grantees(
+                "ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA a GRANT SELECT ON TABLES TO reader;"
+            ),
+            ["reader", "owner"]
+        );
+    }
+
+    #[test]
+    fn roles_of_policies_are_found_outside_their_expressions() {
+        let text = "CREATE POLICY p ON public.t TO alice, bob USING ((a > 'x to y'::text));";
+        assert_eq!(after_keyword(text, "TO"), ["alice", "bob"]);
+    }
+}

@@ -1,0 +1,315 @@
+//! Runs tasks on workers: what they depend on first, the most expensive ready one next, and never two at once that
+//! would wait for each other's locks.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Something to do.
+#[derive(Debug, Clone, Default)]
+pub struct Task {
+    /// What it is called in errors and progress.
+    pub name: String,
+    /// How much work it is, in bytes of payload or their like.
+    pub cost: u64,
+    /// Tasks that must be done before.
+    pub after: Vec<usize>,
+    /// Objects that it locks against all other use.
+    pub exclusive: Vec<i32>,
+    /// Objects that it uses.
+    pub shared: Vec<i32>,
+}
+
+/// Several cheap tasks are taken at once, to be done in one transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Batching {
+    /// A task above this cost is done alone.
+    pub cheap: u64,
+    /// Tasks in a batch.
+    pub count: usize,
+    /// Cost of a batch.
+    pub cost: u64,
+}
+
+/// The state that all workers share.
+pub struct Schedule {
+    tasks: Vec<Task>,
+    batching: Batching,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// Ready tasks: most expensive first, then in their order.
+    ready: BTreeSet<(std::cmp::Reverse<u64>, usize)>,
+    /// How many tasks each one still waits for.
+    waiting: Vec<usize>,
+    /// Who waits for each task.
+    dependents: Vec<Vec<usize>>,
+    /// How many running tasks use each object.
+    shared: HashMap<i32, usize>,
+    /// How many running tasks lock each object; more than one only within a batch.
+    exclusive: HashMap<i32, usize>,
+    running: usize,
+    stopped: bool,
+}
+
+impl Schedule {
+    /// A schedule of these tasks.
+    pub fn new(tasks: Vec<Task>, batching: Batching) -> Self {
+        let mut waiting = vec![0; tasks.len()];
+        let mut dependents = vec![Vec::new(); tasks.len()];
+        for (n, task) in tasks.iter().enumerate() {
+            waiting[n] = task.after.len();
+            for &before in &task.after {
+                dependents[before].push(n);
+            }
+        }
+        let ready = (0..tasks.len())
+            .filter(|&n| waiting[n] == 0)
+            .map(|n| (std::cmp::Reverse(tasks[n].cost), n))
+            .collect();
+        Self {
+            tasks,
+            batching,
+            state: Mutex::new(State {
+                ready,
+                waiting,
+                dependents,
+                shared: HashMap::new(),
+                exclusive: HashMap::new(),
+                running: 0,
+                stopped: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The task of a number.
+    pub fn task(&self, number: usize) -> &Task {
+        &self.tasks[number]
+    }
+
+    /// Waits for tasks that can be done now and takes them; `None` when all are done or the schedule was stopped. The
+    /// caller must say [`done`](Self::done) of what it took.
+    pub fn take(&self) -> Option<Vec<usize>> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            let batch = self.pick(&mut state);
+            if !batch.is_empty() {
+                state.running += 1;
+                return Some(batch);
+            }
+            if state.running == 0 {
+                // Nothing runs and nothing can: all is done, as a graph without cycles always has something ready.
+                self.changed.notify_all();
+                return None;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// These tasks are done: what waited for them may run.
+    pub fn done(&self, batch: &[usize]) {
+        let mut state = self.lock();
+        state.running -= 1;
+        for &n in batch {
+            for object in &self.tasks[n].exclusive {
+                release(&mut state.exclusive, *object);
+            }
+            for object in &self.tasks[n].shared {
+                release(&mut state.shared, *object);
+            }
+            for dependent in std::mem::take(&mut state.dependents[n]) {
+                state.waiting[dependent] -= 1;
+                if state.waiting[dependent] == 0 {
+                    let cost = std::cmp::Reverse(self.tasks[dependent].cost);
+                    state.ready.insert((cost, dependent));
+                }
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Nothing more is to be taken.
+    pub fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    fn pick(&self, state: &mut State) -> Vec<usize> {
+        let mut batch = Vec::new();
+        let mut cost = 0;
+        for &(_, n) in &state.ready {
+            let task = &self.tasks[n];
+            let cheap = task.cost <= self.batching.cheap;
+            if !batch.is_empty() && (!cheap || cost + task.cost > self.batching.cost) {
+                continue;
+            }
+            if !state.free(task) {
+                continue;
+            }
+            batch.push(n);
+            cost += task.cost;
+            if !cheap || batch.len() >= self.batching.count {
+                break;
+            }
+        }
+        // Within a batch tasks follow one another in the order in which they were given.
+        batch.sort_unstable();
+        for &n in &batch {
+            let task = &self.tasks[n];
+            state.ready.remove(&(std::cmp::Reverse(task.cost), n));
+            for object in &task.exclusive {
+                *state.exclusive.entry(*object).or_default() += 1;
+            }
+            for object in &task.shared {
+                *state.shared.entry(*object).or_default() += 1;
+            }
+        }
+        batch
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether nothing that runs stands in the way of the task.
+    fn free(&self, task: &Task) -> bool {
+        let held = |objects: &HashMap<i32, usize>, object: &i32| objects.contains_key(object);
+        !task
+            .exclusive
+            .iter()
+            .any(|o| held(&self.exclusive, o) || held(&self.shared, o))
+            && !task.shared.iter().any(|o| held(&self.exclusive, o))
+    }
+}
+
+fn release(objects: &mut HashMap<i32, usize>, object: i32) {
+    if let Some(count) = objects.get_mut(&object) {
+        *count -= 1;
+        if *count == 0 {
+            objects.remove(&object);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALONE: Batching = Batching {
+        cheap: 0,
+        count: 1,
+        cost: 0,
+    };
+
+    fn task(cost: u64, after: &[usize], exclusive: &[i32], shared: &[i32]) -> Task {
+        Task {
+            name: String::new(),
+            cost,
+            after: after.to_vec(),
+            exclusive: exclusive.to_vec(),
+            shared: shared.to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_most_expensive_ready_task_goes_first() {
+        let schedule = Schedule::new(
+            vec![
+                task(1, &[], &[], &[]),
+                task(5, &[], &[], &[]),
+                task(9, &[0], &[], &[]),
+            ],
+            ALONE,
+        );
+        assert_eq!(schedule.take(), Some(vec![1]));
+        assert_eq!(schedule.take(), Some(vec![0]));
+        schedule.done(&[0]);
+        assert_eq!(schedule.take(), Some(vec![2]));
+        schedule.done(&[1]);
+        schedule.done(&[2]);
+        assert_eq!(schedule.take(), None);
+    }
+
+    #[test]
+    fn tasks_that_lock_the_same_table_never_run_at_once() {
+        let schedule = Schedule::new(
+            vec![
+                task(3, &[], &[7], &[]),
+                task(2, &[], &[], &[7]),
+                task(1, &[], &[], &[8]),
+            ],
+            ALONE,
+        );
+        assert_eq!(schedule.take(), Some(vec![0]));
+        assert_eq!(schedule.take(), Some(vec![2]), "the second has to wait");
+        schedule.done(&[0]);
+        assert_eq!(schedule.take(), Some(vec![1]));
+    }
+
+    #[test]
+    fn cheap_tasks_are_taken_together_and_dear_ones_alone() {
+        let batching = Batching {
+            cheap: 10,
+            count: 3,
+            cost: 25,
+        };
+        let schedule = Schedule::new(
+            vec![
+                task(10, &[], &[], &[]),
+                task(10, &[], &[], &[]),
+                task(10, &[], &[], &[]),
+                task(50, &[], &[], &[]),
+                task(1, &[], &[], &[]),
+            ],
+            batching,
+        );
+        assert_eq!(schedule.take(), Some(vec![3]));
+        assert_eq!(schedule.take(), Some(vec![0, 1, 4]));
+        assert_eq!(schedule.take(), Some(vec![2]));
+    }
+
+    #[test]
+    fn all_tasks_run_once_on_many_workers_and_in_order() {
+        let tasks: Vec<Task> = (0..500)
+            .map(|n| {
+                let after = if n >= 10 { vec![n - 10, n - 7] } else { vec![] };
+                task((n % 13) as u64, &after, &[(n % 5) as i32], &[])
+            })
+            .collect();
+        let schedule = Schedule::new(
+            tasks.clone(),
+            Batching {
+                cheap: 6,
+                count: 4,
+                cost: 20,
+            },
+        );
+        let order = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while let Some(batch) = schedule.take() {
+                        order.lock().unwrap().extend(&batch);
+                        schedule.done(&batch);
+                    }
+                });
+            }
+        });
+        let order = order.into_inner().unwrap();
+        assert_eq!(order.len(), tasks.len());
+        let place: HashMap<usize, usize> = order.iter().enumerate().map(|(p, &n)| (n, p)).collect();
+        for (n, task) in tasks.iter().enumerate() {
+            assert!(task.after.iter().all(|before| place[before] < place[&n]));
+        }
+    }
+}

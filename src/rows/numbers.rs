@@ -1,0 +1,198 @@
+//! Columns of numbers through pco.
+//!
+//! The numbers stand in the column as on the wire, big-endian. They are compressed in chunks, so that pco's own
+//! memory stays small whatever the block holds.
+
+use pco::wrapped::{FileCompressor, FileDecompressor};
+use pco::{ChunkConfig, DecompressorScratch};
+
+use super::error::RowsError;
+
+/// Numbers in one pco chunk; part of the format.
+const CHUNK: usize = 1 << 18;
+
+/// A number as COPY sends it.
+pub(super) trait Wire: pco::data_types::Number {
+    /// Bytes on the wire.
+    const WIDTH: usize;
+
+    /// Reads numbers from the wire; incomplete ones at the end are left out.
+    fn read(bytes: &[u8], out: &mut Vec<Self>);
+
+    /// Appends numbers as the wire has them.
+    fn write(numbers: &[Self], out: &mut Vec<u8>);
+}
+
+macro_rules! wire {
+    ($($number:ty),*) => {$(
+        impl Wire for $number {
+            const WIDTH: usize = size_of::<$number>();
+
+            fn read(bytes: &[u8], out: &mut Vec<Self>) {
+                let (numbers, _) = bytes.as_chunks();
+                out.extend(numbers.iter().map(|b| Self::from_be_bytes(*b)));
+            }
+
+            fn write(numbers: &[Self], out: &mut Vec<u8>) {
+                let start = out.len();
+                out.resize(start + size_of_val(numbers), 0);
+                let (slots, _) = out[start..].as_chunks_mut();
+                for (slot, number) in slots.iter_mut().zip(numbers) {
+                    *slot = number.to_be_bytes();
+                }
+            }
+        }
+    )*};
+}
+
+wire!(u8, u16, i16, u32, i32, i64, f32, f64);
+
+/// Appends the numbers of `data`, compressed, to `out`.
+pub(super) fn compress<T: Wire>(
+    data: &[u8],
+    config: &ChunkConfig,
+    out: &mut Vec<u8>,
+) -> Result<(), RowsError> {
+    let file = FileCompressor::default();
+    file.write_header(&mut *out).map_err(encode_error)?;
+    let mut numbers = Vec::with_capacity(CHUNK.min(data.len() / T::WIDTH));
+    for bytes in data.chunks(CHUNK * T::WIDTH) {
+        numbers.clear();
+        T::read(bytes, &mut numbers);
+        compress_chunk(&file, &numbers, config, out)?;
+    }
+    Ok(())
+}
+
+/// Appends native numbers, compressed, to `out`.
+pub(super) fn compress_native<T: Wire>(
+    numbers: &[T],
+    config: &ChunkConfig,
+    out: &mut Vec<u8>,
+) -> Result<(), RowsError> {
+    let file = FileCompressor::default();
+    file.write_header(&mut *out).map_err(encode_error)?;
+    for chunk in numbers.chunks(CHUNK) {
+        compress_chunk(&file, chunk, config, out)?;
+    }
+    Ok(())
+}
+
+fn compress_chunk<T: Wire>(
+    file: &FileCompressor,
+    numbers: &[T],
+    config: &ChunkConfig,
+    out: &mut Vec<u8>,
+) -> Result<(), RowsError> {
+    let mut chunk = file
+        .chunk_compressor(numbers, config)
+        .map_err(encode_error)?;
+    chunk.write_meta(&mut *out).map_err(encode_error)?;
+    chunk.write_page(0, &mut *out).map_err(encode_error)?;
+    Ok(())
+}
+
+fn encode_error(error: pco::errors::PcoError) -> RowsError {
+    RowsError::Encode {
+        detail: error.to_string(),
+    }
+}
+
+/// Decompresses numbers, with memory that is used again.
+#[derive(Debug, Default)]
+pub(super) struct Decompressor {
+    scratch: DecompressorScratch,
+}
+
+impl Decompressor {
+    /// Appends `count` numbers to `out` as the wire has them. The caller has bounded `count`.
+    pub(super) fn decompress<T: Wire>(
+        &mut self,
+        encoded: &[u8],
+        count: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RowsError> {
+        self.decompress_chunks(encoded, count, |numbers: &[T]| T::write(numbers, out))
+    }
+
+    /// Appends `count` numbers to `out`. The caller has bounded `count`.
+    pub(super) fn decompress_native<T: Wire>(
+        &mut self,
+        encoded: &[u8],
+        count: usize,
+        out: &mut Vec<T>,
+    ) -> Result<(), RowsError> {
+        self.decompress_chunks(encoded, count, |numbers| out.extend_from_slice(numbers))
+    }
+
+    /// Hands `count` numbers to `sink`, a chunk at a time. The caller has bounded `count`.
+    pub(super) fn decompress_chunks<T: Wire>(
+        &mut self,
+        encoded: &[u8],
+        count: usize,
+        mut sink: impl FnMut(&[T]),
+    ) -> Result<(), RowsError> {
+        let failed = |error: pco::errors::PcoError| RowsError::damaged(format!("numbers: {error}"));
+        let (file, mut rest) = FileDecompressor::new(encoded).map_err(failed)?;
+        let mut numbers = vec![T::default(); CHUNK.min(count)];
+        let mut left = count;
+        while left > 0 {
+            let n = left.min(CHUNK);
+            let (chunk, pages) = file.chunk_decompressor::<T, _>(rest).map_err(failed)?;
+            let mut page = chunk
+                .page_decompressor_with_scratch(pages, n, &mut self.scratch)
+                .map_err(failed)?;
+            let progress = page.read(&mut numbers[..n]).map_err(failed)?;
+            if !progress.finished || progress.n_processed != n {
+                return Err(RowsError::damaged("numbers are missing"));
+            }
+            rest = page.into_src();
+            sink(&numbers[..n]);
+            left -= n;
+        }
+        match rest {
+            [] => Ok(()),
+            _ => Err(RowsError::damaged("bytes are left over after the numbers")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip<T: Wire>(numbers: &[T]) {
+        let config = ChunkConfig::default().with_enable_8_bit(true);
+        let mut wire = Vec::new();
+        T::write(numbers, &mut wire);
+        let (mut encoded, mut decoded) = (Vec::new(), Vec::new());
+        compress::<T>(&wire, &config, &mut encoded).unwrap();
+        let mut decompressor = Decompressor::default();
+        decompressor
+            .decompress::<T>(&encoded, numbers.len(), &mut decoded)
+            .unwrap();
+        assert!(decoded == wire);
+    }
+
+    #[test]
+    fn numbers_of_every_type_come_back() {
+        round_trip::<u8>(&[0, 1, 255, 1]);
+        round_trip::<i16>(&[i16::MIN, 0, i16::MAX]);
+        round_trip::<i32>(&[i32::MIN, 0, i32::MAX]);
+        round_trip::<i64>(&[i64::MIN, 0, i64::MAX]);
+        round_trip::<f32>(&[f32::NAN, -0.0, f32::INFINITY, 1.5]);
+        round_trip::<f64>(&[
+            -f64::NAN,
+            -0.0,
+            f64::from_bits(0x7ff0_0000_0000_0001),
+            20.53,
+        ]);
+        round_trip::<i64>(&[]);
+    }
+
+    #[test]
+    fn more_numbers_than_a_chunk_come_back() {
+        let numbers: Vec<i32> = (0..CHUNK as i32 + 3).collect();
+        round_trip(&numbers);
+    }
+}

@@ -1,0 +1,106 @@
+//! Statements that drop what an entry restores.
+
+use crate::pg::archive::{SqlText, TocEntry};
+
+/// The entry's own DROP with IF EXISTS, so that what is not there is no error; nothing where the entry has none.
+///
+/// The words are put in where `pg_restore --if-exists` puts them.
+pub fn drop_if_exists(entry: &TocEntry) -> Option<SqlText> {
+    let statement = entry.drop_stmt.to_str()?.trim();
+    if statement.is_empty() || statement.starts_with("--") {
+        return None;
+    }
+    // The large objects' entries, and views that stand in for each other and are replaced rather than dropped.
+    if entry.desc.starts_with("BLOB") || statement.starts_with("CREATE OR REPLACE VIEW") {
+        return Some(SqlText::from(statement));
+    }
+    let mut text = statement.to_owned();
+    if let Some(rest) = text.strip_prefix("ALTER TABLE ") {
+        text = format!("ALTER TABLE IF EXISTS {rest}");
+        // What else hangs off a table goes with it.
+        for what in ["CONSTRAINT", "COLUMN"] {
+            text = text.replacen(
+                &format!(" DROP {what} "),
+                &format!(" DROP {what} IF EXISTS "),
+                1,
+            );
+        }
+        return Some(SqlText::from(text));
+    }
+    let kind = match entry.desc.as_str() {
+        // Their DROP names another kind of object.
+        "PROCEDURAL LANGUAGE" | "LANGUAGE" => {
+            let at = text.find("LANGUAGE ")? + "LANGUAGE ".len();
+            text.insert_str(at, "IF EXISTS ");
+            return Some(SqlText::from(text));
+        }
+        kind => kind,
+    };
+    let prefix = format!("DROP {kind} ");
+    match text.strip_prefix(&prefix) {
+        Some(rest) => Some(SqlText::from(format!("{prefix}IF EXISTS {rest}"))),
+        None => Some(SqlText::from(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::archive::Section;
+
+    fn entry(desc: &str, drop: &str) -> TocEntry {
+        TocEntry {
+            dump_id: 1,
+            tableoid: 1,
+            oid: 1,
+            tag: "x".into(),
+            desc: desc.to_owned(),
+            section: Section::PreData,
+            defn: "".into(),
+            drop_stmt: drop.into(),
+            copy_stmt: "".into(),
+            namespace: None,
+            tablespace: None,
+            tableam: None,
+            relkind: None,
+            owner: "".into(),
+            dependencies: Vec::new(),
+            had_dumper: false,
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_error() {
+        let cases = [
+            (
+                "TABLE",
+                "DROP TABLE public.t;\n",
+                "DROP TABLE IF EXISTS public.t;",
+            ),
+            (
+                "CONSTRAINT",
+                "ALTER TABLE ONLY public.t DROP CONSTRAINT t_pkey;\n",
+                "ALTER TABLE IF EXISTS ONLY public.t DROP CONSTRAINT IF EXISTS t_pkey;",
+            ),
+            (
+                "MATERIALIZED VIEW",
+                "DROP MATERIALIZED VIEW public.m;\n",
+                "DROP MATERIALIZED VIEW IF EXISTS public.m;",
+            ),
+            (
+                "DEFAULT",
+                "ALTER TABLE public.t ALTER COLUMN c DROP DEFAULT;\n",
+                "ALTER TABLE IF EXISTS public.t ALTER COLUMN c DROP DEFAULT;",
+            ),
+            (
+                "PROCEDURAL LANGUAGE",
+                "DROP PROCEDURAL LANGUAGE plperl;\n",
+                "DROP PROCEDURAL LANGUAGE IF EXISTS plperl;",
+            ),
+        ];
+        for (desc, drop, expected) in cases {
+            assert_eq!(drop_if_exists(&entry(desc, drop)).unwrap(), expected);
+        }
+        assert_eq!(drop_if_exists(&entry("ACL", "")), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! Read-only bytes that may be a file mapped into memory.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+
+use memmap2::Mmap;
+
+/// The bytes of an object: mapped, or owned.
+#[derive(Debug)]
+pub struct Buffer(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Buffer {
+    /// Maps a file of a store.
+    pub(super) fn map(file: &File) -> io::Result<Self> {
+        if file.metadata()?.len() == 0 {
+            return Ok(Self(Inner::Owned(Vec::new())));
+        }
+        // SAFETY: a mapping is sound as long as nobody changes or cuts the file below it. Objects are written under
+        // a temporary name, renamed into place and from then on only ever replaced by rename or unlinked, both of
+        // which leave the mapped inode as it is.
+        let map = unsafe { Mmap::map(file)? };
+        Ok(Self(Inner::Mapped(map)))
+    }
+}
+
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Inner::Owned(bytes))
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Inner::Mapped(map) => map,
+            Inner::Owned(bytes) => bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_outlives_replacement_and_removal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("object");
+        std::fs::write(&path, b"first").unwrap();
+        let mapped = Buffer::map(&File::open(&path).unwrap()).unwrap();
+        std::fs::write(dir.path().join("new"), b"second, and longer").unwrap();
+        std::fs::rename(dir.path().join("new"), &path).unwrap();
+        assert_eq!(&*mapped, b"first");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(&*mapped, b"first");
+    }
+
+    #[test]
+    fn an_empty_file_maps_to_nothing() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(Buffer::map(&file).unwrap().is_empty());
+    }
+}

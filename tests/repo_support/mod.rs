@@ -1,0 +1,241 @@
+//! A small dump and restore over the repository, for its tests.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgtide::repo::lists::{read_list, read_value, write_list, write_value};
+use pgtide::repo::model::{
+    BlockRef, Column, ManifestShard, Root, Segment, SequenceValue, Snapshot, Source, TableRecord,
+    TableRole, Totals,
+};
+use pgtide::repo::{
+    CheckOptions, CheckReport, PackGroup, RepoError, Repository, SnapshotId, Writer, WriterOptions,
+    WriterStats,
+};
+use pgtide::rows::{ColumnKind, Decoder, Effort, Encoder, Format, RowDigest, Shape};
+use pgtide::store::{LocalStore, Store};
+
+/// Tables by name, each with the payloads of its blocks.
+pub type Database = Vec<(String, Vec<Vec<u8>>)>;
+
+/// Packs so small that a test has many.
+pub const SMALL: WriterOptions = WriterOptions {
+    pack_size: 20_000,
+    open_packs: 4,
+    pack_age: Duration::from_secs(120),
+    index_interval: Duration::from_secs(60),
+    index_bytes: 50_000,
+    heartbeat: Duration::from_secs(20),
+};
+
+/// A repository in a temporary directory.
+pub struct Place {
+    pub dir: tempfile::TempDir,
+    pub store: Arc<dyn Store>,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let place = Self::empty();
+        Repository::init(Arc::clone(&place.store)).unwrap();
+        place
+    }
+
+    pub fn empty() -> Self {
+        // In memory where that is possible: these tests do not cut the power, and syncing takes most of their time.
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = tempfile::tempdir_in(memory)
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        let store = Arc::new(LocalStore::new(dir.path()));
+        Self { dir, store }
+    }
+
+    pub fn open(&self) -> Repository {
+        Repository::open(Arc::clone(&self.store)).unwrap()
+    }
+
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        self.store
+            .list(prefix)
+            .unwrap()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
+/// Rows of random digits, the same for the same seed: they do not compress below half.
+pub fn payload(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut out = Vec::with_capacity(len);
+    while out.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(format!("{state}\n").as_bytes());
+    }
+    out
+}
+
+/// Some tables of several blocks.
+pub fn database(tables: u64, blocks: u64, len: usize) -> Database {
+    let table = |table: u64| {
+        let payloads = (0..blocks)
+            .map(|block| payload(table * 1000 + block, len))
+            .collect();
+        (format!("table {table:03}"), payloads)
+    };
+    (0..tables).map(table).collect()
+}
+
+/// Stores one table's blocks.
+pub fn put_table(
+    repo: &Repository,
+    writer: &Writer,
+    name: &str,
+    payloads: &[Vec<u8>],
+) -> Result<TableRecord, RepoError> {
+    let mut encoder = Encoder::new(Effort::Fast);
+    let group = PackGroup::Table(name.bytes().map(u64::from).sum());
+    let mut shard = ManifestShard::default();
+    let (mut encoded, mut digest, mut payload_bytes) = (Vec::new(), RowDigest::default(), 0);
+    for (number, payload) in (0..).zip(payloads) {
+        let id = repo.id_key().block_id(Format::Text, 1, payload);
+        if !writer.contains(&id) {
+            encoder.encode(Format::Text, &[ColumnKind::Text], 1, payload, &mut encoded)?;
+            writer.put(&group, id, &encoded)?;
+        }
+        let rows = payload.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        let of_block = RowDigest {
+            rows,
+            sum: u128::from(number) + 1,
+        };
+        digest += of_block;
+        payload_bytes += payload.len() as u64;
+        let reference = BlockRef {
+            id,
+            format: Format::Text,
+            payload_len: payload.len() as u32,
+            digest: of_block,
+        };
+        shard.segments.push(Segment {
+            number,
+            blocks: vec![reference],
+        });
+    }
+    let column = Column {
+        name: "n".into(),
+        type_name: "text".into(),
+        kind: ColumnKind::Text,
+        shape: Shape::Plain,
+    };
+    Ok(TableRecord {
+        schema: "public".into(),
+        name: name.into(),
+        role: TableRole::Plain,
+        columns: vec![column],
+        format: Format::Text,
+        load_through: None,
+        segment_pages: 256,
+        source_bytes: 0,
+        payload_bytes,
+        digest,
+        manifest: vec![write_value(writer, &PackGroup::Meta, &shard)?],
+    })
+}
+
+/// Stores root and lists, and commits.
+pub fn finish(
+    writer: Writer,
+    tables: &[TableRecord],
+    source: &str,
+    time: i64,
+) -> Result<SnapshotId, RepoError> {
+    let sequence = SequenceValue {
+        schema: "public".into(),
+        name: "s".into(),
+        extension: None,
+        last_value: 7,
+        is_called: true,
+    };
+    let root = Root {
+        entries: vec![writer.put_other(&PackGroup::Meta, b"CREATE TABLE and so on")?],
+        tables: write_list(&writer, &PackGroup::Meta, tables, |table| {
+            table.name.clone()
+        })?,
+        sequences: write_list(&writer, &PackGroup::Meta, &[sequence], |sequence| {
+            sequence.name.clone()
+        })?,
+    };
+    let root = write_value(&writer, &PackGroup::Meta, &root)?;
+    let (host, database) = source.split_once('/').unwrap();
+    writer.commit(Snapshot {
+        time: jiff::Timestamp::from_second(time).unwrap(),
+        finished: jiff::Timestamp::from_second(time + 1).unwrap(),
+        tool: "test".into(),
+        host: "here".into(),
+        tags: vec![],
+        source: Source {
+            database: database.into(),
+            host: host.into(),
+            port: 5432,
+            ..Source::default()
+        },
+        totals: Totals::default(),
+        warnings: vec![],
+        root,
+    })
+}
+
+/// Stores all tables as a snapshot.
+pub fn dump(
+    repo: &Repository,
+    database: &Database,
+    time: i64,
+) -> Result<(SnapshotId, WriterStats), RepoError> {
+    let writer = repo.writer_with(Effort::Fast, SMALL)?;
+    let mut tables = Vec::new();
+    for (name, payloads) in database {
+        tables.push(put_table(repo, &writer, name, payloads)?);
+    }
+    let stats = writer.stats();
+    Ok((finish(writer, &tables, "host/db", time)?, stats))
+}
+
+/// Reads all tables of a snapshot.
+pub fn restore(repo: &Repository, snapshot: &Snapshot) -> Result<Database, RepoError> {
+    let reader = repo.reader()?;
+    let (mut decoder, mut scratch, mut out) = (Decoder::new(), Vec::new(), Vec::new());
+    let root: Root = read_value(&reader, &snapshot.root)?;
+    let mut database = Vec::new();
+    for table in read_list::<TableRecord>(&reader, &root.tables)? {
+        let mut payloads = Vec::new();
+        for shard in &table.manifest {
+            let shard: ManifestShard = read_value(&reader, shard)?;
+            for reference in shard.segments.iter().flat_map(|segment| &segment.blocks) {
+                reader.read(&reference.id, &mut decoder, &mut scratch, &mut out)?;
+                payloads.push(out.clone());
+            }
+        }
+        database.push((table.name, payloads));
+    }
+    Ok(database)
+}
+
+/// Checks every byte.
+pub fn check(repo: &Repository) -> CheckReport {
+    repo.check(CheckOptions { read_data: true }, &|_| ())
+        .unwrap()
+}
+
+/// Checks every byte and finds nothing.
+pub fn assert_clean(repo: &Repository, when: &str) {
+    let problems: Vec<String> = check(repo)
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert!(problems.is_empty(), "{when}: {problems:#?}");
+}
