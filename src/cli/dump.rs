@@ -65,7 +65,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" => Ok(Duration::from_secs(number)),
         "min" => Ok(Duration::from_secs(number.saturating_mul(60))),
         "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        other => Err(format!("{other:?} is not a unit of time: use ms, s, min or h")),
+        other => Err(format!(
+            "{other:?} is not a unit of time: use ms, s, min or h"
+        )),
     }
 }
 

@@ -43,7 +43,11 @@ pub fn run(args: &Args) -> Outcome {
     }
     let mut out = std::io::stdout().lock();
     writeln!(out, ";\n; Snapshot {id}")?;
-    writeln!(out, ";     taken at: {}", render::time(opened.snapshot.time))?;
+    writeln!(
+        out,
+        ";     taken at: {}",
+        render::time(opened.snapshot.time)
+    )?;
     writeln!(out, ";     dbname: {}", opened.snapshot.source.database)?;
     writeln!(out, ";     TOC Entries: {}", opened.entries.len())?;
     writeln!(out, ";")?;

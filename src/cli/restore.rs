@@ -166,10 +166,18 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
             render::count(outline.rows),
             render::plural(outline.tables.len() as u64, "table", "tables"),
             render::bytes(outline.payload_bytes),
-            if outline.tables.is_empty() { "" } else { ", the largest first:" }
+            if outline.tables.is_empty() {
+                ""
+            } else {
+                ", the largest first:"
+            }
         );
         for (name, rows, bytes) in outline.tables.iter().take(10) {
-            println!("  {:>9}  {name} ({} rows)", render::bytes(*bytes), render::count(*rows));
+            println!(
+                "  {:>9}  {name} ({} rows)",
+                render::bytes(*bytes),
+                render::count(*rows)
+            );
         }
         if !problems.is_empty() {
             println!("but it would be refused:\n{problems}");

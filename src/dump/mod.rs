@@ -179,12 +179,7 @@ fn dump(
     let reader = repo.reader()?;
     let previous = previous_tables(repo, &reader, &settings, &facts)?;
 
-    let mut held = snapshot::hold(
-        &settings,
-        &mut watcher,
-        options.lock_wait_timeout,
-        progress,
-    )?;
+    let mut held = snapshot::hold(&settings, &mut watcher, options.lock_wait_timeout, progress)?;
     let time = jiff::Timestamp::now();
     let lock_seconds = began.elapsed().as_secs_f64();
     let reading = Instant::now();
@@ -318,8 +313,10 @@ impl Run<'_> {
                 .as_ref()
                 .map(|second| self.interrupt.register(second.cancel_token())),
         );
-        let holders: Vec<Mutex<Connection>> =
-            std::iter::once(first).chain(second).map(Mutex::new).collect();
+        let holders: Vec<Mutex<Connection>> = std::iter::once(first)
+            .chain(second)
+            .map(Mutex::new)
+            .collect();
         let watcher = Mutex::new(watcher);
         let notes = Mutex::new(notes);
         let stop = AtomicBool::new(false);
@@ -378,7 +375,9 @@ impl Run<'_> {
             let sequences = self.sequences(&snapshot_ids, &shared);
             let read = join_all(readers);
             let encoded = join_all(encoders);
-            let schema = schema.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let schema = schema
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             shared.note_waiters();
             finished.store(true, Ordering::SeqCst);
             // The cause first: a reader that was stopped says only that.
@@ -405,12 +404,10 @@ impl Run<'_> {
         let mut tables = Vec::with_capacity(plan.tables.len());
         let mut large_objects = 0;
         for (n, table) in plan.tables.into_iter().enumerate() {
-            let result = collector
-                .finish(n)
-                .map_err(|shard| DumpError::Incomplete {
-                    table: table.relation.display_name(),
-                    segment: shard * collect::SHARD_SEGMENTS,
-                })?;
+            let result = collector.finish(n).map_err(|shard| DumpError::Incomplete {
+                table: table.relation.display_name(),
+                segment: shard * collect::SHARD_SEGMENTS,
+            })?;
             blocks += result.blocks;
             if table.role == crate::repo::model::TableRole::LargeObjectMetadata {
                 large_objects = result.digest.rows;
@@ -564,7 +561,9 @@ fn write_root(writer: &Writer, read: &Read) -> Result<crate::rows::BlockId, Dump
     let (entries, order) = schema::store::encode(&read.archive.entries);
     let root = Root {
         entries: lists::write_list(writer, &PackGroup::Meta, &entries, |e| e.key.to_le_bytes())?,
-        entry_order: lists::write_list(writer, &PackGroup::Meta, &order, |n| n.to_le_bytes().to_vec())?,
+        entry_order: lists::write_list(writer, &PackGroup::Meta, &order, |n| {
+            n.to_le_bytes().to_vec()
+        })?,
         tables: lists::write_list(writer, &PackGroup::Meta, &read.tables, |t| {
             format!("{}.{}", t.schema, t.name).into_bytes()
         })?,

@@ -198,7 +198,10 @@ fn table(
     PlannedTable {
         role,
         query: relation.config.as_ref().map(|config| {
-            let columns: Vec<String> = columns.iter().map(|c| catalog::quote_ident(&c.name)).collect();
+            let columns: Vec<String> = columns
+                .iter()
+                .map(|c| catalog::quote_ident(&c.name))
+                .collect();
             format!(
                 "SELECT {} FROM ONLY {} {}",
                 columns.join(", "),
@@ -269,7 +272,10 @@ fn large_objects(
         .map(|c| (c.name.clone(), Shape::Plain))
         .collect();
     let metadata = PlannedTable {
-        relation: relation(catalog::LARGE_OBJECT_METADATA_OID, "pg_largeobject_metadata"),
+        relation: relation(
+            catalog::LARGE_OBJECT_METADATA_OID,
+            "pg_largeobject_metadata",
+        ),
         role: TableRole::LargeObjectMetadata,
         kinds: vec![ColumnKind::Text; columns.len()],
         columns,

@@ -250,10 +250,7 @@ impl<'o, 'a> Sink<'o, 'a> {
     }
 
     fn send(&self, item: Item) -> Result<(), ReadError> {
-        self.output
-            .items
-            .send(item)
-            .map_err(|_| ReadError::Stopped)
+        self.output.items.send(item).map_err(|_| ReadError::Stopped)
     }
 
     fn emit_part(&mut self) -> Result<(), ReadError> {

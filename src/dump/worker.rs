@@ -101,7 +101,11 @@ impl Shared<'_> {
 
     /// Ends `pg_dump`, if it runs.
     pub fn kill_child(&self) {
-        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let child = self
+            .child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(child) = child {
             child.kill();
         }
@@ -204,8 +208,7 @@ impl Shared<'_> {
 
     fn connect(&self) -> Result<Session, SnapshotError> {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut conn =
-            snapshot::connect_same(self.settings, &session_options(), &mut watcher)?;
+        let mut conn = snapshot::connect_same(self.settings, &session_options(), &mut watcher)?;
         // Only ranges of TIDs go through the planner, and they must not become filters over whole tables.
         conn.execute("SET enable_seqscan = off")
             .map_err(|source| SnapshotError::Server {

@@ -88,10 +88,7 @@ pub fn quote_ident(name: &str) -> String {
 /// A quoted literal, safe whatever `standard_conforming_strings` says.
 pub fn quote_literal(text: &str) -> String {
     if text.contains('\\') {
-        format!(
-            " E'{}'",
-            text.replace('\\', "\\\\").replace('\'', "''")
-        )
+        format!(" E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
     } else {
         format!("'{}'", text.replace('\'', "''"))
     }

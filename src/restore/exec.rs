@@ -207,7 +207,9 @@ impl<'a> Session<'a> {
         let mut pending: Vec<SqlText> = Vec::new();
         for work in batch {
             match work {
-                Work::Entry(n) => pending.extend(self.renderer.statements(&self.shared.entries[*n])),
+                Work::Entry(n) => {
+                    pending.extend(self.renderer.statements(&self.shared.entries[*n]))
+                }
                 Work::Statements(_, statements) => pending.extend(statements.iter().cloned()),
                 Work::Load(n) => {
                     self.flush(&mut pending)?;

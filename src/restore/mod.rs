@@ -100,10 +100,14 @@ pub enum RestoreError {
     )]
     Failed(Box<Failure>),
     /// No relation of that name is in the snapshot.
-    #[error("no table, view or sequence named {0:?} is in the snapshot\nhint: pgtide list shows what is")]
+    #[error(
+        "no table, view or sequence named {0:?} is in the snapshot\nhint: pgtide list shows what is"
+    )]
     NoSuchTable(String),
     /// The user asked to stop.
-    #[error("interrupted: the target holds a part of the snapshot\nhint: run it again with --clean, or into a new database")]
+    #[error(
+        "interrupted: the target holds a part of the snapshot\nhint: run it again with --clean, or into a new database"
+    )]
     Interrupted,
 }
 
@@ -213,7 +217,13 @@ pub fn run(
     if let Some(first) = failures.first().filter(|_| !options.continue_on_error) {
         return Err(RestoreError::Failed(Box::new(first.clone())));
     }
-    let loaded = || opened.tables.iter().enumerate().filter(|(n, _)| chosen.tables[*n]);
+    let loaded = || {
+        opened
+            .tables
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| chosen.tables[*n])
+    };
     Ok(RestoreReport {
         database,
         entries: chosen.entries.iter().filter(|&&chosen| chosen).count() as u64,
@@ -244,7 +254,12 @@ pub struct Outline {
 pub fn outline(opened: &Opened, options: &RestoreOptions) -> Result<Outline, RestoreError> {
     let chosen = Chosen::new(opened, options)?;
     let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
-    for (entry, _) in opened.entries.iter().zip(&chosen.entries).filter(|(_, c)| **c) {
+    for (entry, _) in opened
+        .entries
+        .iter()
+        .zip(&chosen.entries)
+        .filter(|(_, c)| **c)
+    {
         *kinds.entry(&entry.desc).or_default() += 1;
     }
     let mut kinds: Vec<(String, u64)> = kinds
@@ -676,7 +691,11 @@ impl Restore<'_> {
         }
         let work: Vec<Work> = order.into_iter().map(Work::Load).collect();
         let work: Vec<&Work> = work.iter().collect();
-        if session.run(&work) { Ok(()) } else { Err(Halt) }
+        if session.run(&work) {
+            Ok(())
+        } else {
+            Err(Halt)
+        }
     }
 
     fn halt(&self, object: &str, error: &Error) -> Result<(), Halt> {
@@ -792,8 +811,10 @@ impl Restore<'_> {
             if self.interrupt.raised() {
                 return Err(Halt);
             }
-            self.progress
-                .task(worker, batch.first().map(|&n| schedule.task(n).name.as_str()));
+            self.progress.task(
+                worker,
+                batch.first().map(|&n| schedule.task(n).name.as_str()),
+            );
             let pieces: Vec<&Work> = batch.iter().map(|&n| &work[n]).collect();
             if !session.run(&pieces) {
                 return Err(Halt);

@@ -279,7 +279,10 @@ mod tests {
             "ALTER TABLE ONLY public.child\n    ADD CONSTRAINT child_parent_fkey FOREIGN KEY (p) REFERENCES public.parent(id);\n",
         );
         let (add, validate) = not_valid_first(&entry).unwrap();
-        assert!(add.to_lossy().ends_with("REFERENCES public.parent(id) NOT VALID;"));
+        assert!(
+            add.to_lossy()
+                .ends_with("REFERENCES public.parent(id) NOT VALID;")
+        );
         assert_eq!(
             validate.to_lossy(),
             "ALTER TABLE ONLY public.child VALIDATE CONSTRAINT child_parent_fkey;"

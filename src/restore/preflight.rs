@@ -112,10 +112,7 @@ pub fn check(
             .into_iter()
             .collect();
     }
-    let known = names(
-        conn,
-        "SELECT name FROM pg_catalog.pg_available_extensions",
-    )?;
+    let known = names(conn, "SELECT name FROM pg_catalog.pg_available_extensions")?;
     problems.extensions = entries
         .iter()
         .filter(|e| e.desc == "EXTENSION")
@@ -302,10 +299,7 @@ impl Iterator for Tokens<'_> {
                 continue;
             }
             let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii();
-            let length = self
-                .rest
-                .find(|c| !word(c))
-                .unwrap_or(self.rest.len());
+            let length = self.rest.find(|c| !word(c)).unwrap_or(self.rest.len());
             if length == 0 {
                 self.rest = &self.rest[first.len_utf8()..];
                 return Some(Token::Mark(first));

@@ -19,7 +19,11 @@ pub fn drop_if_exists(entry: &TocEntry) -> Option<SqlText> {
         text = format!("ALTER TABLE IF EXISTS {rest}");
         // What else hangs off a table goes with it.
         for what in ["CONSTRAINT", "COLUMN"] {
-            text = text.replacen(&format!(" DROP {what} "), &format!(" DROP {what} IF EXISTS "), 1);
+            text = text.replacen(
+                &format!(" DROP {what} "),
+                &format!(" DROP {what} IF EXISTS "),
+                1,
+            );
         }
         return Some(SqlText::from(text));
     }
@@ -68,7 +72,11 @@ mod tests {
     #[test]
     fn what_is_not_there_is_no_error() {
         let cases = [
-            ("TABLE", "DROP TABLE public.t;\n", "DROP TABLE IF EXISTS public.t;"),
+            (
+                "TABLE",
+                "DROP TABLE public.t;\n",
+                "DROP TABLE IF EXISTS public.t;",
+            ),
             (
                 "CONSTRAINT",
                 "ALTER TABLE ONLY public.t DROP CONSTRAINT t_pkey;\n",

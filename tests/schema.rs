@@ -1,0 +1,517 @@
+//! The schema of real databases: read through pg_dump, restored by our own statements, compared with pg_restore.
+//!
+//! Runs on the servers of `PGTIDE_TEST_PG15_URL`, `..._PG17_URL`, `..._PG18_URL`; see `tools/testbed`.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pgtide::pg::archive::{Archive, TocEntry};
+use pgtide::pg::pg_dump::{ChildConnection, PgDump, PgDumpError, SchemaRequest};
+use pgtide::schema::graph::{Graph, Pass};
+use pgtide::schema::list::list_line;
+use pgtide::schema::statements::{
+    RenderOptions, Renderer, is_privilege, is_setting, session_settings,
+};
+use pgtide::schema::store::{decode, encode};
+
+/// One server of the testbed.
+struct Server {
+    version: &'static str,
+    url: String,
+    env: Vec<(String, String)>,
+}
+
+/// A database that is gone when the test is.
+struct Database<'a> {
+    server: &'a Server,
+    name: String,
+}
+
+fn var(version: &str, what: &str) -> Option<String> {
+    std::env::var(format!("PGTIDE_TEST_PG{version}_{what}"))
+        .ok()
+        .filter(|value| !value.is_empty())
+}
+
+impl Server {
+    fn find(version: &'static str) -> Option<Server> {
+        let Some(url) = var(version, "URL") else {
+            eprintln!("PostgreSQL {version}: not run, PGTIDE_TEST_PG{version}_URL is not set");
+            return None;
+        };
+        let mut server = Server {
+            version,
+            url,
+            env: Vec::new(),
+        };
+        let address = server.psql("postgres", &["-c", r"\echo :HOST :PORT :USER"]);
+        let mut address = address.split_whitespace().map(str::to_string);
+        for name in ["PGHOST", "PGPORT", "PGUSER"] {
+            server.env.push((name.to_string(), address.next().unwrap()));
+        }
+        server.env.extend(
+            std::env::var("PGPASSWORD")
+                .ok()
+                .map(|value| ("PGPASSWORD".to_string(), value)),
+        );
+        Some(server)
+    }
+
+    fn program(&self, what: &str, default: &str) -> Command {
+        let mut command =
+            Command::new(var(self.version, what).unwrap_or_else(|| default.to_string()));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn psql_command(&self, database: &str, arguments: &[&str]) -> Command {
+        let mut command = self.program("PSQL", "psql");
+        command
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1"])
+            .args(arguments);
+        let address = if self.env.is_empty() {
+            self.url.clone()
+        } else {
+            conninfo(database)
+        };
+        command.arg("-d").arg(address);
+        command
+    }
+
+    fn psql(&self, database: &str, arguments: &[&str]) -> String {
+        run(self.psql_command(database, arguments))
+    }
+
+    fn database(&self, name: &str, options: &str) -> Database<'_> {
+        let name = format!("pgtide_schema_{name}");
+        self.drop(&name);
+        let create = format!(
+            "CREATE DATABASE {} TEMPLATE template0 {options}",
+            quoted(&name)
+        );
+        self.psql("postgres", &["-c", &create]);
+        Database { server: self, name }
+    }
+
+    /// Also what an earlier run may have left.
+    fn drop(&self, name: &str) {
+        let subscription = "DROP SUBSCRIPTION IF EXISTS nothing_comes";
+        let _ = self.psql_command(name, &["-c", subscription]).output();
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
+        let _ = self.psql_command("postgres", &["-c", &drop]).output();
+    }
+
+    fn dump(&self) -> PgDump {
+        let major: i32 = self.version.parse().unwrap();
+        PgDump::find(var(self.version, "DUMP").as_deref(), major * 10_000).unwrap()
+    }
+}
+
+impl Database<'_> {
+    fn psql(&self, arguments: &[&str]) -> String {
+        self.server.psql(&self.name, arguments)
+    }
+
+    fn connection(&self) -> ChildConnection {
+        ChildConnection {
+            env: self.server.env.clone(),
+            dbname: self.name.clone(),
+        }
+    }
+
+    fn archive(&self) -> Archive {
+        let running = self
+            .server
+            .dump()
+            .schema(&self.connection(), &SchemaRequest::default())
+            .unwrap();
+        running.wait().unwrap().0
+    }
+
+    fn plain_schema(&self) -> String {
+        let mut command = self.server.program("DUMP", "pg_dump");
+        command.args(["-s", "-d", &self.name]);
+        let text = run(command);
+        // The key of a psql command that newer versions write is random.
+        text.lines()
+            .filter(|line| !line.starts_with('\\'))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+impl Drop for Database<'_> {
+    fn drop(&mut self) {
+        self.server.drop(&self.name);
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A name that libpq does not take for a connection string.
+fn conninfo(name: &str) -> String {
+    format!(
+        "dbname='{}'",
+        name.replace('\\', "\\\\").replace('\'', "\\'")
+    )
+}
+
+fn run(mut command: Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn rich<'a>(server: &'a Server, name: &str) -> Database<'a> {
+    let database = server.database(name, "ENCODING 'UTF8' LOCALE 'C.UTF-8'");
+    for (file, since) in [("rich.sql", 15), ("rich-17.sql", 17), ("rich-18.sql", 18)] {
+        if server.version.parse::<i32>().unwrap() >= since {
+            let path = format!("{}/tests/sql/{file}", env!("CARGO_MANIFEST_DIR"));
+            database.psql(&["-1", "-f", &path]);
+        }
+    }
+    database
+}
+
+/// The entries that make something, in the order of a serial restore.
+fn serial(entries: &[TocEntry], with_database: bool) -> Vec<&TocEntry> {
+    let graph = Graph::build(entries);
+    let mut order: Vec<(Pass, usize)> =
+        graph.pre.iter().map(|entry| (Pass::Main, *entry)).collect();
+    order.extend(graph.tasks.iter().map(|task| (task.pass, task.entry)));
+    if with_database {
+        let pass = |entry: usize| {
+            if is_privilege(&entries[entry]) {
+                Pass::Privileges
+            } else {
+                Pass::Main
+            }
+        };
+        order.extend(graph.database.iter().map(|entry| (pass(*entry), *entry)));
+    }
+    order.sort_unstable();
+    order
+        .into_iter()
+        .map(|(_, entry)| &entries[entry])
+        .collect()
+}
+
+fn rendered(entries: &[&TocEntry], options: RenderOptions) -> String {
+    let mut renderer = Renderer::new(options);
+    let statements = entries.iter().flat_map(|entry| renderer.statements(entry));
+    statements
+        .map(|statement| statement.to_str().unwrap().to_string() + "\n")
+        .collect()
+}
+
+/// Without comments, empty lines, psql's commands and the session's settings.
+fn bare(sql: &str) -> Vec<String> {
+    let ours = |line: &&str| {
+        !(line.is_empty()
+            || line.starts_with("--")
+            || line.starts_with('\\')
+            || line.starts_with("SELECT pg_catalog.set_config('search_path'")
+            || (line.starts_with("SET ") && !line.starts_with("SET default_")))
+    };
+    let lines = sql.lines().map(str::trim_end).filter(ours);
+    // pg_restore 15 says TABLE whatever the relation is; newer ones, and we, say what it is.
+    let owner = |line: &str| match line.strip_prefix("ALTER ") {
+        Some(rest) if line.contains(" OWNER TO ") => {
+            let kinds = ["VIEW ", "SEQUENCE ", "MATERIALIZED VIEW "];
+            let name = kinds.iter().find_map(|kind| rest.strip_prefix(kind));
+            name.map(|name| format!("ALTER TABLE {name}"))
+        }
+        _ => None,
+    };
+    lines
+        .map(|line| owner(line).unwrap_or_else(|| line.to_string()))
+        .collect()
+}
+
+fn assert_same<A: AsRef<str>, B: AsRef<str>>(left: &[A], right: &[B], what: &str) {
+    for (number, (a, b)) in left.iter().zip(right).enumerate() {
+        assert_eq!(a.as_ref(), b.as_ref(), "{what}: line {number}");
+    }
+    assert_eq!(left.len(), right.len(), "{what}");
+}
+
+fn pg_restore(server: &Server, archive: &Path, arguments: &[&str]) -> String {
+    let mut command = server.program("RESTORE", "pg_restore");
+    command.args(arguments).arg(archive);
+    run(command)
+}
+
+fn statements_are_those_of_pg_restore(version: &'static str) {
+    let Some(server) = Server::find(version) else {
+        return;
+    };
+    let database = rich(&server, &format!("rich_{version}"));
+    database.psql(&[
+        "-c",
+        &format!(
+            "ALTER DATABASE {0} SET work_mem = '7MB'; COMMENT ON DATABASE {0} IS 'rich'; \
+        GRANT TEMPORARY ON DATABASE {0} TO pgtide_writer; ALTER DATABASE {0} OWNER TO pgtide_owner",
+            database.name
+        ),
+    ]);
+
+    // Not in the file, because a database with a subscription cannot just be dropped.
+    database.psql(&[
+        "-c",
+        "CREATE SUBSCRIPTION nothing_comes CONNECTION 'host=nowhere dbname=x' PUBLICATION some_tables \
+         WITH (connect = false, slot_name = NONE)",
+    ]);
+
+    let entries = database.archive().entries;
+    let kinds: HashMap<&str, usize> = entries.iter().fold(HashMap::new(), |mut kinds, entry| {
+        *kinds.entry(entry.desc.as_str()).or_default() += 1;
+        kinds
+    });
+    for (kind, least) in [
+        ("DATABASE", 1),
+        ("DATABASE PROPERTIES", 1),
+        ("MATERIALIZED VIEW DATA", 3),
+        ("ACL", 50),
+        ("COMMENT", 30),
+    ] {
+        assert!(
+            kinds.get(kind).is_some_and(|count| *count >= least),
+            "{kind}: {kinds:?}"
+        );
+    }
+    for kind in [
+        "TABLE DATA",
+        "SEQUENCE SET",
+        "BLOB",
+        "BLOBS",
+        "BLOB METADATA",
+    ] {
+        assert!(!kinds.contains_key(kind), "{kind}: {kinds:?}");
+    }
+
+    // The same archive in a file, for pg_restore.
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("archive");
+    let mut command = server.program("DUMP", "pg_dump");
+    command.args([
+        "--section=pre-data",
+        "--section=post-data",
+        "--no-blobs",
+        "-C",
+        "-Fc",
+        "-d",
+        &database.name,
+    ]);
+    command.stdout(std::fs::File::create(&file).unwrap());
+    run(command);
+    let from_file = Archive::read(std::fs::File::open(&file).unwrap()).unwrap();
+    assert_eq!(from_file.entries, entries);
+
+    let expected = pg_restore(&server, &file, &["-C", "-f", "-"]);
+    let all = serial(&entries, true);
+    assert_same(
+        &bare(&rendered(&all, RenderOptions::default())),
+        &bare(&expected),
+        "statements",
+    );
+
+    let expected = pg_restore(&server, &file, &["-O", "-x", "--no-tablespaces", "-f", "-"]);
+    let options = RenderOptions {
+        no_owner: true,
+        no_privileges: true,
+        no_tablespaces: true,
+    };
+    assert_same(
+        &bare(&rendered(&serial(&entries, false), options)),
+        &bare(&expected),
+        "without owners",
+    );
+
+    let list = pg_restore(&server, &file, &["-C", "-l"]);
+    let expected: Vec<&str> = list.lines().filter(|line| !line.starts_with(';')).collect();
+    let lines: Vec<String> = entries
+        .iter()
+        .filter(|entry| !is_setting(entry))
+        .map(|entry| list_line(entry).to_string())
+        .collect();
+    assert_same(&lines, &expected, "list");
+
+    // Stored and read again, it is the same schema under other numbers.
+    let (items, order) = encode(&entries);
+    let again = decode(items, &order).unwrap();
+    assert_eq!(
+        rendered(&serial(&again, true), RenderOptions::default()),
+        rendered(&all, RenderOptions::default())
+    );
+    let (items, order) = encode(&again);
+    assert_eq!(decode(items, &order).unwrap(), again);
+
+    // And it restores.
+    let copy = server.database(
+        &format!("copy_{version}"),
+        "ENCODING 'UTF8' LOCALE 'C.UTF-8'",
+    );
+    let mut sql: String = session_settings(&entries)
+        .iter()
+        .map(|(name, value)| format!("SET {name} = '{value}';\n"))
+        .collect();
+    sql.push_str(&rendered(
+        &serial(&entries, false),
+        RenderOptions::default(),
+    ));
+    let script = directory.path().join("script");
+    std::fs::write(&script, sql).unwrap();
+    copy.psql(&["-f", script.to_str().unwrap()]);
+    let (source, target) = (database.plain_schema(), copy.plain_schema());
+    assert_same(
+        &target.lines().collect::<Vec<_>>(),
+        &source.lines().collect::<Vec<_>>(),
+        "pg_dump -s",
+    );
+}
+
+#[test]
+fn statements_are_those_of_pg_restore_15() {
+    statements_are_those_of_pg_restore("15");
+}
+
+#[test]
+fn statements_are_those_of_pg_restore_17() {
+    statements_are_those_of_pg_restore("17");
+}
+
+#[test]
+fn statements_are_those_of_pg_restore_18() {
+    statements_are_those_of_pg_restore("18");
+}
+
+#[test]
+fn bytes_of_other_encodings_survive() {
+    for version in ["15", "17", "18"] {
+        let Some(server) = Server::find(version) else {
+            continue;
+        };
+        for encoding in ["LATIN1", "SQL_ASCII"] {
+            let database = server.database(
+                &format!("{encoding}_{version}"),
+                &format!("ENCODING '{encoding}' LOCALE 'C'"),
+            );
+            // Whatever encoding the server takes this for, the byte is the same.
+            let create = "SELECT format('CREATE TABLE public.%I (a integer)', 'caf' || \
+                          convert_from(decode('e9', 'hex'), getdatabaseencoding())) \\gexec";
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(
+                file.path(),
+                format!("SET client_encoding = '{encoding}';\n{create}\n"),
+            )
+            .unwrap();
+            database.psql(&["-f", file.path().to_str().unwrap()]);
+            let entries = database.archive().entries;
+            let table = entries.iter().find(|entry| entry.desc == "TABLE").unwrap();
+            assert_eq!(table.tag.as_bytes(), b"caf\xe9");
+            assert!(
+                table
+                    .defn
+                    .as_bytes()
+                    .windows(4)
+                    .any(|bytes| bytes == b"caf\xe9")
+            );
+            let settings = session_settings(&entries);
+            assert!(settings.contains(&("client_encoding".to_string(), encoding.to_string())));
+        }
+    }
+}
+
+/// Waits until a query of one value answers as expected.
+fn eventually(database: &Database, query: &str, expected: &str) {
+    let start = Instant::now();
+    loop {
+        let answer = database.psql(&["-c", query]);
+        if answer.trim() == expected {
+            return;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{query}: {answer}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_lock_is_waited_for_no_longer_than_allowed_and_a_killed_dump_leaves_no_session() {
+    for version in ["15", "17", "18"] {
+        let Some(server) = Server::find(version) else {
+            continue;
+        };
+        let database = server.database(&format!("locked_{version}"), "");
+        database.psql(&["-c", "CREATE TABLE t ()"]);
+        let hold = "BEGIN; LOCK TABLE t; SELECT pg_sleep(60)";
+        let mut command = server.psql_command(&database.name, &["-c", hold]);
+        let mut holder = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually(
+            &database,
+            "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND granted",
+            "1",
+        );
+
+        let request = SchemaRequest {
+            lock_wait_timeout: Some(Duration::from_millis(200)),
+            ..Default::default()
+        };
+        let error = server
+            .dump()
+            .schema(&database.connection(), &request)
+            .unwrap()
+            .wait()
+            .unwrap_err();
+        assert!(error.is_lock_timeout(), "{error}");
+
+        let running = server
+            .dump()
+            .schema(&database.connection(), &SchemaRequest::default())
+            .unwrap();
+        let dumps = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND \
+                     datname = current_database() AND wait_event_type = 'Lock'";
+        eventually(&database, dumps, "1");
+        let killer = running.killer();
+        killer.kill();
+        let error = running.wait().unwrap_err();
+        assert!(matches!(error, PgDumpError::Failed { .. }), "{error}");
+        eventually(&database, dumps, "0");
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_snapshot_is_used_and_a_bad_one_is_an_error() {
+    let Some(server) = Server::find("17") else {
+        return;
+    };
+    let database = server.database("a 'b' = \"c", "");
+    let request = SchemaRequest {
+        snapshot: Some("00000003-0000001B-1".into()),
+        ..Default::default()
+    };
+    let error = server
+        .dump()
+        .schema(&database.connection(), &request)
+        .unwrap()
+        .wait()
+        .unwrap_err();
+    assert!(error.to_string().contains("snapshot"), "{error}");
+    assert!(!error.is_lock_timeout());
+    assert!(!database.archive().entries.is_empty());
+}
