@@ -6,10 +6,10 @@ use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::{BatchError, Connection, Error};
 use crate::progress::Progress;
 use crate::repo::Reader;
-use crate::repo::model::TableRecord;
+use crate::repo::model::{BlockRef, TableRecord, TableRole};
 use crate::schema::statements::{RenderOptions, Renderer};
 
-use super::load::{self, LoadError, SharedLoad};
+use super::load::{self, Count, LoadError, SharedLoad};
 
 /// Above this payload a table is emptied and loaded in one transaction with FREEZE; below it, the new files that
 /// TRUNCATE makes cost more than frozen rows save.
@@ -252,18 +252,19 @@ impl<'a> Session<'a> {
                 .map_err(|error| Failed::server(truncate.as_bytes(), &error))?;
         }
         let sql = load::copy_sql(record, freeze);
-        self.copy(&sql, &blocks)
+        self.copy(&sql, &blocks, count(record))
     }
 
     fn load_shared(&mut self, table: usize, runs: &SharedLoad) -> Result<(), Failed> {
-        let sql = load::copy_sql(&self.shared.tables[table], false);
+        let record = &self.shared.tables[table];
+        let sql = load::copy_sql(record, false);
         while let Some(run) = runs.next_run() {
-            self.copy(&sql, run)?;
+            self.copy(&sql, run, count(record))?;
         }
         Ok(())
     }
 
-    fn copy(&mut self, sql: &str, blocks: &[crate::repo::model::BlockRef]) -> Result<(), Failed> {
+    fn copy(&mut self, sql: &str, blocks: &[BlockRef], count: Count) -> Result<(), Failed> {
         // The server reads a message in the encoding that holds when it arrives, so the COPY's own text is UTF-8.
         let sql = match self.shared.encoding {
             Some(encoding) => format!(
@@ -277,6 +278,7 @@ impl<'a> Session<'a> {
             self.shared.reader,
             &sql,
             blocks,
+            count,
             self.shared.progress,
         );
         if self.shared.encoding.is_some() && result.is_ok() {
@@ -284,7 +286,7 @@ impl<'a> Session<'a> {
                 .execute("SET client_encoding = 'UTF8'")
                 .map_err(|error| Failed::server(b"SET client_encoding", &error))?;
         }
-        result.map(|_| ()).map_err(|error| match error {
+        result.map_err(|error| match error {
             LoadError::Server(error) => Failed::server(sql.as_bytes(), &error),
             other => Failed {
                 statement: sql.clone(),
@@ -292,6 +294,13 @@ impl<'a> Session<'a> {
                 lost: false,
             },
         })
+    }
+}
+
+fn count(table: &TableRecord) -> Count {
+    match table.role {
+        TableRole::ExtensionConfig { .. } => Count::MayDiffer,
+        _ => Count::Exact,
     }
 }
 

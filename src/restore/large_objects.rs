@@ -6,7 +6,7 @@ use crate::repo::model::{BlockRef, TableRecord, TableRole};
 use crate::rows::Decoder;
 
 use super::exec::{Failure, Shared};
-use super::load::{self, LoadError};
+use super::load::{self, Count, LoadError};
 use super::{Halt, Opened};
 
 /// Payload of pages that one transaction writes.
@@ -161,7 +161,14 @@ fn fill(
         let (now, later) = rest.split_at(run);
         conn.execute("BEGIN")?;
         let sql = format!("COPY {STAGING} (loid, pageno, data) FROM STDIN WITH (FORMAT binary)");
-        load::load(conn, &opened.reader, &sql, now, shared.progress)?;
+        load::load(
+            conn,
+            &opened.reader,
+            &sql,
+            now,
+            Count::Exact,
+            shared.progress,
+        )?;
         // A page of a large object is a quarter of a page of the server.
         conn.execute(&format!(
             "SELECT pg_catalog.count(pg_catalog.lo_put(loid, pageno::int8 * (pg_catalog.current_setting('block_size')::int8 / 4), data)::text) FROM {STAGING};
