@@ -1,6 +1,6 @@
 //! The encoded block: header, and columns or rows behind it (`docs/format.md`).
 
-use super::codec::{ColumnDecoder, ColumnEncoder, Effort};
+use super::codec::{ColumnDecoder, ColumnEncoder, Effort, MIN_COLUMN};
 use super::columns::Columns;
 use super::error::RowsError;
 use super::id::Format;
@@ -28,6 +28,8 @@ const COLUMNS: u8 = 2;
 
 /// Rows are put together and compared in pieces of this size.
 const PIECE: usize = 64 << 10;
+/// From this size on, memory that is not needed for a while is given back.
+const LARGE: usize = 4 << 20;
 /// Capacity of the scratch that is kept for the next block.
 const KEEP: usize = 24 << 20;
 
@@ -197,9 +199,16 @@ impl Encoder {
         }
         // Columns that save little may be worse than rows: only then is it worth the work to find out.
         if out.len() > payload.len() / 2 {
+            let large = payload.len() > LARGE;
+            if large {
+                self.columns = Columns::default();
+            }
             self.encoder.squeeze(payload, &mut self.scratch)?;
             if self.scratch.len() + HEADER <= out.len() {
                 return Ok(false);
+            }
+            if large {
+                self.scratch = Vec::new();
             }
         }
         if out.len() >= payload.len() {
@@ -327,6 +336,9 @@ fn decode_columns(
         .overhead()
         .and_then(|len| (info.payload_len as usize).checked_sub(len))
         .ok_or_else(|| RowsError::damaged("its payload cannot have columns"))?;
+    if reader.0.len() < usize::from(info.columns) * MIN_COLUMN {
+        return Err(RowsError::damaged("it has fewer columns than it says"));
+    }
     columns.reset(usize::from(info.columns));
     columns.rows = rows;
     for column in columns.as_mut_slice() {

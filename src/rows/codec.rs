@@ -42,6 +42,9 @@ const DECIMAL_F32: u8 = 12;
 /// Floats of eight bytes that are decimals, as integers.
 const DECIMAL_F64: u8 = 13;
 
+/// Bytes of the shortest column: codec, version, whether there is a bitmap.
+pub(super) const MIN_COLUMN: usize = 3;
+
 /// The only version of every codec so far.
 const VERSION: u8 = 1;
 

@@ -30,8 +30,10 @@ pub(super) trait Float: Wire {
     fn same(self, other: Self) -> bool;
     fn from_i64(integer: i64) -> Self::Integer;
     fn to_f64(integer: Self::Integer) -> f64;
-    /// Largest integer allowed, either sign.
+    /// Integers must be smaller, either sign.
     const LIMIT: f64;
+    /// Powers to try: with more, most values would pass, and gain nothing.
+    const POWERS: usize;
 
     /// The float that an integer stands for.
     #[inline]
@@ -54,6 +56,7 @@ pub(super) trait Float: Wire {
 impl Float for f64 {
     type Integer = i64;
     const LIMIT: f64 = LIMIT;
+    const POWERS: usize = POWERS.len();
 
     fn widen(self) -> f64 {
         self
@@ -75,6 +78,7 @@ impl Float for f64 {
 impl Float for f32 {
     type Integer = i32;
     const LIMIT: f64 = i32::MAX as f64;
+    const POWERS: usize = 5;
 
     fn widen(self) -> f64 {
         f64::from(self)
@@ -99,7 +103,7 @@ fn exponent<T: Float>(values: &[T]) -> Option<usize> {
     let step = values.len().div_ceil(SAMPLE) | 1;
     let sample = || values.iter().step_by(step);
     let allowed = sample().count() / EXCEPTIONS;
-    POWERS.iter().position(|power| {
+    POWERS[..T::POWERS].iter().position(|power| {
         let exceptions = sample().filter(|value| !value.integer(*power).1).count();
         exceptions <= allowed
     })

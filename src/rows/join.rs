@@ -153,13 +153,16 @@ impl<'a> Cursor<'a> {
         if self.kind != Kind::Varied {
             return;
         }
+        if let Width::Fixed(width) = self.column.width {
+            for (i, len) in rows.iter_mut().enumerate() {
+                *len += width as usize * usize::from(!self.column.is_null(row + i));
+            }
+            return;
+        }
         let mut lengths = self.lengths.iter();
         for (i, len) in rows.iter_mut().enumerate() {
             if !self.column.is_null(row + i) {
-                *len += match self.column.width {
-                    Width::Fixed(width) => width as usize,
-                    _ => lengths.next().map_or(0, |len| *len as usize),
-                };
+                *len += lengths.next().map_or(0, |len| *len as usize);
             }
         }
     }
