@@ -1,5 +1,5 @@
 //! What a snapshot is made of. Everything but [`Snapshot`] itself is stored in blocks of format
-//! [`Format::Other`](crate::rows::Format::Other), encoded with postcard, so that what did not change since last
+//! [`Format::Other`], encoded with postcard, so that what did not change since last
 //! night is stored once. Field order is part of the format (`docs/format.md`).
 
 use serde::{Deserialize, Serialize};
