@@ -317,6 +317,9 @@ fn a_session_shows_signs_of_life() {
     place.store.delete(&names[0]).unwrap();
     thread::sleep(Duration::from_millis(50));
     assert!(!place.names("sessions/").contains(&names[0]));
+    let last = beat();
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(beat(), last, "a sign of life of a session that is gone");
     drop(writer);
     assert!(place.names("sessions/").is_empty());
 }

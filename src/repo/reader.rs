@@ -86,7 +86,8 @@ impl Reader {
         }))
     }
 
-    fn read_at(
+    /// As [`read`](Self::read), from that place.
+    pub(super) fn read_at(
         &self,
         id: &BlockId,
         location: &Location,

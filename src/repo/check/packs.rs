@@ -10,7 +10,7 @@ use super::problems::{ProblemKind, Problems};
 use super::{CheckOptions, CheckPhase, CheckProgress, CheckReport, Snapshots, pack_name};
 use crate::repo::block::{BlockHeader, HEADER_LEN};
 use crate::repo::ids::PackId;
-use crate::repo::index::{IndexFile, IndexSet};
+use crate::repo::index::{IndexFile, IndexSet, Location};
 use crate::repo::pack::{self, TocEntry};
 use crate::repo::reader::verify_block;
 use crate::repo::{RepoError, Repository};
@@ -26,8 +26,8 @@ pub(in crate::repo) struct PackStates {
     sound: HashSet<PackId>,
     /// Of a damaged pack, where its sound blocks begin. A pack in neither is missing.
     partly: HashMap<PackId, HashSet<u64>>,
-    /// Blocks of packs that no sound index names, and the pack.
-    pub unindexed: HashMap<BlockId, PackId>,
+    /// Where blocks lie in packs that no sound index names.
+    pub unindexed: HashMap<BlockId, Location>,
 }
 
 impl PackStates {
@@ -142,7 +142,18 @@ pub(super) fn check(
             if !claims.contains_key(&outcome.pack) {
                 orphans += 1;
                 orphan_bytes += outcome.size;
-                let blocks = outcome.toc.iter().map(|entry| (entry.id, outcome.pack));
+                let pack = outcome.pack;
+                let blocks = outcome.toc.iter().map(|entry| {
+                    let (offset, length) = (entry.offset, entry.length);
+                    (
+                        entry.id,
+                        Location {
+                            pack,
+                            offset,
+                            length,
+                        },
+                    )
+                });
                 states.unindexed.extend(blocks);
             }
             match outcome.failure {

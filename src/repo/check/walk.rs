@@ -287,7 +287,7 @@ impl Walk {
         }))
     }
 
-    /// A sound place of a block. If there is none, why.
+    /// A sound place of a block, indexed or not. What is wrong with the block is among the findings.
     fn find(&mut self, id: &BlockId, findings: &mut BTreeSet<Finding>) -> Option<Location> {
         let mut unsound = Vec::new();
         for location in self.index.find(*id) {
@@ -308,32 +308,29 @@ impl Walk {
                 detail: "snapshots need blocks of it".into(),
             });
         }
-        if unsound.is_empty() {
-            findings.insert(self.nowhere(id));
+        if !unsound.is_empty() {
+            return None;
         }
-        None
-    }
-
-    /// A block that no index names.
-    fn nowhere(&mut self, id: &BlockId) -> Finding {
-        if let Some(pack) = self.packs.unindexed.get(id) {
-            return Finding {
-                object: pack_name(pack),
+        if let Some(location) = self.packs.unindexed.get(id) {
+            findings.insert(Finding {
+                object: pack_name(&location.pack),
                 kind: ProblemKind::NotIndexed,
                 detail: "holds blocks that snapshots need, but no index names it: \
                          an index object was removed or damaged; the next dump indexes it again"
                     .into(),
-            };
+            });
+            return Some(*location);
         }
         self.missing.count += 1;
         if self.missing.first.len() < NAMED {
             self.missing.first.push(*id);
         }
-        Finding {
+        findings.insert(Finding {
             object: MISSING.into(),
             kind: ProblemKind::Missing,
             detail: String::new(),
-        }
+        });
+        None
     }
 
     /// Reads a block that is part of the tree.
@@ -342,13 +339,17 @@ impl Walk {
         id: &BlockId,
         findings: &mut BTreeSet<Finding>,
     ) -> Result<Option<T>, RepoError> {
-        if self.find(id, findings).is_none() {
+        let Some(location) = self.find(id, findings) else {
             return Ok(None);
-        }
-        let (scratch, payload) = (&mut self.scratch, &mut self.payload);
-        let read = self
-            .reader
-            .read_with(&self.index, id, &mut self.decoder, scratch, payload);
+        };
+        let (decoder, scratch, payload) = (&mut self.decoder, &mut self.scratch, &mut self.payload);
+        let read = if self.packs.unindexed.contains_key(id) {
+            self.reader
+                .read_at(id, &location, decoder, scratch, payload)
+        } else {
+            self.reader
+                .read_with(&self.index, id, decoder, scratch, payload)
+        };
         let failure = match read.and_then(|info| lists::decode(id, info.format, payload)) {
             Ok(value) => return Ok(Some(value)),
             Err(failure) => failure,

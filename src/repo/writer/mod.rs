@@ -190,7 +190,7 @@ impl Repository {
 
 impl Writer {
     /// Whether the block need not be stored: it is in an index object and its pack is there, or it was put in this
-    /// session.
+    /// session. A yes is counted as a block reused.
     pub fn contains(&self, id: &BlockId) -> bool {
         // Claims first: a block leaves them only after it is known.
         let contains = self.shared.claims().contains(id) || self.shared.known.contains(id);
