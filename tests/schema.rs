@@ -312,7 +312,9 @@ fn statements_are_those_of_pg_restore(version: &'static str) {
     command.stdout(std::fs::File::create(&file).unwrap());
     run(command);
     let from_file = Archive::read(std::fs::File::open(&file).unwrap()).unwrap();
-    assert_eq!(from_file.entries, entries);
+    // The numbers differ between two runs when the catalogs were analyzed in between; what is stored may not.
+    assert_eq!(encode(&from_file.entries), encode(&entries));
+    let entries = from_file.entries;
 
     let expected = pg_restore(&server, &file, &["-C", "-f", "-"]);
     let all = serial(&entries, true);

@@ -9,7 +9,9 @@ use pgtide::schema::statements::{RenderOptions, session_settings, statements};
 use pgtide::schema::store::{decode, encode};
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(archive) = Archive::read(bytes) else { return };
+    let Ok(archive) = Archive::read(bytes) else {
+        return;
+    };
     let graph = Graph::build(&archive.entries);
     for (number, task) in graph.tasks.iter().enumerate() {
         assert!(task.deps.iter().all(|dep| *dep < number));

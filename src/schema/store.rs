@@ -4,7 +4,7 @@
 //! their dependencies by identity instead, and are sorted by identity: a new object is one more item among unchanged
 //! neighbours, and a night without DDL stores nothing. The order of the archive is kept beside them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ pub struct StoredEntry {
     pub relkind: Option<char>,
     /// Owner.
     pub owner: SqlText,
-    /// Keys of the entries it depends on, in the archive's order.
+    /// Keys of the entries it depends on, in ascending order.
     pub dependencies: Vec<EntryKey>,
     /// Whether an archive may hold data for it.
     pub had_dumper: bool,
@@ -60,7 +60,8 @@ pub struct DecodeError(&'static str);
 /// Entries for storage, sorted, and the archive's order as positions among them.
 ///
 /// Entries of the same kind, schema, name and OIDs are told apart by what they say, and by a count where they say the
-/// same. Dependencies on what is not among the entries are dropped: nothing could wait for them.
+/// same. Dependencies are a set, because `pg_dump` repeats them (a temporal foreign key named one extension 25 times) and
+/// nothing depends on their order. Those on what is not among the entries are dropped: nothing could wait for them.
 pub fn encode(entries: &[TocEntry]) -> (Vec<StoredEntry>, Vec<u32>) {
     let mut sorted: Vec<usize> = (0..entries.len()).collect();
     sorted.sort_by(|a, b| sort_key(&entries[*a]).cmp(&sort_key(&entries[*b])));
@@ -82,6 +83,9 @@ pub fn encode(entries: &[TocEntry]) -> (Vec<StoredEntry>, Vec<u32>) {
     for (position, index) in (0..).zip(sorted) {
         order[index] = position;
         let entry = entries[index].clone();
+        let keys_of = entry.dependencies.iter().filter_map(|id| key_of.get(id));
+        let dependencies: BTreeSet<EntryKey> = keys_of.copied().collect();
+        let dependencies = dependencies.into_iter().collect();
         items.push(StoredEntry {
             key: keys[index],
             desc: entry.desc,
@@ -97,11 +101,7 @@ pub fn encode(entries: &[TocEntry]) -> (Vec<StoredEntry>, Vec<u32>) {
             tableam: entry.tableam,
             relkind: entry.relkind,
             owner: entry.owner,
-            dependencies: entry
-                .dependencies
-                .iter()
-                .filter_map(|id| key_of.get(id).copied())
-                .collect(),
+            dependencies,
             had_dumper: entry.had_dumper,
         });
     }
@@ -129,7 +129,8 @@ pub fn decode(items: Vec<StoredEntry>, order: &[u32]) -> Result<Vec<TocEntry>, D
             .take()
             .ok_or(DecodeError("an entry comes twice"))?;
         let dependencies = item.dependencies.iter().map(|key| ids.get(key).copied());
-        let dependencies: Option<Vec<i32>> = dependencies.collect();
+        let dependencies: Option<BTreeSet<i32>> = dependencies.collect();
+        let dependencies = dependencies.ok_or(DecodeError("a dependency is missing"))?;
         entries.push(TocEntry {
             dump_id,
             tableoid: item.tableoid,
@@ -145,7 +146,7 @@ pub fn decode(items: Vec<StoredEntry>, order: &[u32]) -> Result<Vec<TocEntry>, D
             tableam: item.tableam,
             relkind: item.relkind,
             owner: item.owner,
-            dependencies: dependencies.ok_or(DecodeError("a dependency is missing"))?,
+            dependencies: dependencies.into_iter().collect(),
             had_dumper: item.had_dumper,
         });
     }
@@ -210,11 +211,12 @@ mod tests {
     fn renumbered(entries: &[TocEntry]) -> Vec<TocEntry> {
         let ids: HashMap<i32, i32> = entries.iter().map(|entry| entry.dump_id).zip(1..).collect();
         let renumber = |entry: &TocEntry| {
-            let dependencies = entry
+            let dependencies: BTreeSet<i32> = entry
                 .dependencies
                 .iter()
                 .filter_map(|id| ids.get(id).copied())
                 .collect();
+            let dependencies = dependencies.into_iter().collect();
             TocEntry {
                 dump_id: ids[&entry.dump_id],
                 dependencies,
