@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::pg::archive::{SqlText, TocEntry};
+use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
 use crate::repo::{Reader, RepoError};
 use crate::schema::graph::{Graph, Pass};
@@ -53,7 +54,7 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
     let mut payload: HashMap<i32, u64> = HashMap::new();
     // Loads by the table they fill; rows that are loaded through a root may land in any of its partitions.
     let mut loads: HashMap<i32, Vec<usize>> = HashMap::new();
-    let mut through: HashMap<&(String, String), Vec<(i32, Option<usize>)>> = HashMap::new();
+    let mut through: HashMap<&Name, Vec<Member>> = HashMap::new();
     let total: u64 = selection.tables.iter().map(|t| t.payload_bytes).sum();
 
     for (n, table) in selection.tables.iter().enumerate() {
@@ -185,6 +186,9 @@ fn push_loads(
         })
         .collect())
 }
+
+/// A partition that is loaded through its root, and one of the tasks that load it.
+type Member = (i32, Option<usize>);
 
 /// Dump ids of the tables by their names.
 pub fn table_ids(entries: &[TocEntry]) -> HashMap<(&str, &str), i32> {

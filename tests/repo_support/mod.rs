@@ -161,6 +161,7 @@ pub fn finish(
         is_called: true,
     };
     let root = Root {
+        entry_order: Vec::new(),
         entries: vec![writer.put_other(&PackGroup::Meta, b"CREATE TABLE and so on")?],
         tables: write_list(&writer, &PackGroup::Meta, tables, |table| {
             table.name.clone()

@@ -121,7 +121,7 @@ impl Walk {
     ) -> Result<(), RepoError> {
         let mut findings = BTreeSet::new();
         if let Some(root) = self.read::<Root>(&snapshot.root, &mut findings)? {
-            for block in &root.entries {
+            for block in root.entries.iter().chain(&root.entry_order) {
                 self.find(block, &mut findings);
             }
             for block in &root.sequences {
