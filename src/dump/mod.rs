@@ -352,7 +352,7 @@ impl Run<'_> {
         let halt = || stop.store(true, Ordering::SeqCst);
         let (archive, sequences) = std::thread::scope(|scope| {
             let schema = scope.spawn(|| {
-                self.schema(&snapshot_ids[0], &facts.name, &facts.encoding, &shared)
+                self.schema(&snapshot_ids, &facts.name, &facts.encoding, &shared)
                     .inspect_err(|_| halt())
             });
             let encoders: Vec<_> = (0..jobs)
@@ -429,7 +429,7 @@ impl Run<'_> {
     /// its own makes it give up in time, and it is started again.
     fn schema(
         &self,
-        snapshot_id: &str,
+        snapshot_ids: &[String],
         dbname: &str,
         encoding: &str,
         shared: &Shared<'_>,
@@ -448,8 +448,9 @@ impl Run<'_> {
             // One encoding for all entries, whatever the database's own.
             extra.push("--encoding=UTF8".to_owned());
         }
-        let request = SchemaRequest {
-            snapshot: Some(snapshot_id.to_owned()),
+        let mut ids = snapshot_ids.iter();
+        let mut request = SchemaRequest {
+            snapshot: ids.next().cloned(),
             lock_wait_timeout: Some(self.options.lock_wait_timeout),
             extra,
         };
@@ -462,6 +463,10 @@ impl Run<'_> {
                     shared.note_waiters();
                     attempt += 1;
                 }
+                Err(error) if error.is_snapshot_gone() => match ids.next() {
+                    Some(id) => request.snapshot = Some(id.clone()),
+                    None => return Err(error.into()),
+                },
                 other => return Ok(other?.0),
             }
         }
@@ -482,10 +487,10 @@ impl Run<'_> {
         };
         let _registration = self.interrupt.register(conn.cancel_token());
         conn.execute(&format!(
-            "SET lock_timeout = {}; {}",
-            self.options.lock_wait_timeout.as_millis().max(1),
-            snapshot::begin_with(&snapshot_ids[0])
+            "SET lock_timeout = {}",
+            self.options.lock_wait_timeout.as_millis().max(1)
         ))
+        .and_then(|()| snapshot::import(&mut conn, snapshot_ids))
         .map_err(server("could not import the MVCC snapshot"))?;
         let rows = catalog::sequences(&mut conn)
             .map_err(server("could not read the sequences' values"))?;

@@ -162,8 +162,7 @@ impl Shared<'_> {
                 }
                 // The session that exported this id is gone; the other one's id is as good.
                 ReadError::Server(server)
-                    if matches!(server.code(), Some("22023" | "42704"))
-                        && id + 1 < self.snapshot_ids.len() =>
+                    if snapshot::is_gone(server) && id + 1 < self.snapshot_ids.len() =>
                 {
                     id += 1;
                 }
@@ -189,7 +188,7 @@ impl Shared<'_> {
             let sql = read::unit_sql(self.tables, segments);
             // The encoding goes back with the savepoint, as the next statement is in UTF-8 again.
             let message = format!(
-                "SAVEPOINT pgtide; {}; SET LOCAL client_encoding = {}; {}; ROLLBACK TO SAVEPOINT pgtide",
+                "SAVEPOINT pgtide; {}; SET LOCAL client_encoding = {}; {}; ROLLBACK TO SAVEPOINT pgtide; RELEASE SAVEPOINT pgtide",
                 sql.guard,
                 catalog::quote_literal(self.encoding),
                 sql.copies
