@@ -155,6 +155,9 @@ fn dump(
         .settings
         .connect(&session_options())
         .map_err(server("could not connect"))?;
+    for notice in watcher.take_notices() {
+        progress.note(&notice.to_string());
+    }
     let settings = options.settings.pin(&watcher);
     let _registration = interrupt.register(watcher.cancel_token());
     watcher
