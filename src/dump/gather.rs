@@ -93,6 +93,13 @@ impl Run<'_> {
             .chain(second)
             .map(Mutex::new)
             .collect();
+        let holder_pids: Vec<i32> = holders
+            .iter()
+            .map(|holder| {
+                let conn = holder.lock().unwrap_or_else(PoisonError::into_inner);
+                conn.backend_pid()
+            })
+            .collect();
         let watcher = Mutex::new(watcher);
         let notes = Mutex::new(notes);
         let stop = AtomicBool::new(false);
@@ -104,6 +111,7 @@ impl Run<'_> {
         let shared = Shared {
             settings: self.settings,
             holders: &holders,
+            holder_pids: &holder_pids,
             watcher: &watcher,
             snapshot_ids: &snapshot_ids,
             tables: &plan.tables,
