@@ -278,7 +278,8 @@ fn a_standby_is_dumped_like_its_primary() {
     let primary = server::TestServer::start(&bin, "wal_level = replica\nmax_wal_senders = 4\n");
     primary.psql(
         "CREATE TABLE public.t AS SELECT i AS id, md5(i::text) AS text FROM generate_series(1, 20000) i;
-         CREATE UNLOGGED TABLE public.u AS SELECT 1 AS id;",
+         CREATE UNLOGGED TABLE public.u (id int GENERATED ALWAYS AS IDENTITY);
+         INSERT INTO public.u DEFAULT VALUES;",
     );
     let standby = primary.standby();
     let dir = tempfile::tempdir().unwrap();

@@ -305,7 +305,7 @@ pub struct SequenceRow {
 }
 
 /// The values of all sequences of users and of extensions' configuration, as they are now: sequences do not follow
-/// MVCC, so a value is the snapshot's or later.
+/// MVCC, so a value is the snapshot's or later. A standby does not have unlogged ones.
 pub fn sequences(conn: &mut Connection) -> Result<Vec<SequenceRow>, Error> {
     // Before 18 a sequence can only be read by name; one query joins them all.
     let names = conn.query(
@@ -314,6 +314,7 @@ pub fn sequences(conn: &mut Connection) -> Result<Vec<SequenceRow>, Error> {
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          LEFT JOIN pg_catalog.pg_extension e ON c.oid = ANY (e.extconfig)
          WHERE c.relkind = 'S' AND c.relpersistence <> 't'
+           AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery())
            AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
            AND (e.oid IS NOT NULL OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
              WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
