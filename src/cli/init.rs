@@ -9,7 +9,7 @@ use super::{Exit, Outcome};
 pub struct Args {
     #[command(flatten)]
     repo: Repo,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
 }

@@ -15,7 +15,7 @@ pub struct Args {
     /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
 }

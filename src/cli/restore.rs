@@ -17,8 +17,6 @@ pub struct Args {
     /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
-    #[command(flatten)]
-    connect: Connect,
     /// Sessions that load and build in parallel [default: the cores, at most 4, at most a quarter of the server's free
     /// connections]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -26,39 +24,42 @@ pub struct Args {
     /// Create the database as it was at the source; --dbname is the one to connect to first
     #[arg(short = 'C', long)]
     create: bool,
-    /// Drop what is restored first, with --create the whole database
+    /// First drop what is to be restored; with --create, the whole database
     #[arg(short, long)]
     clean: bool,
     /// Restore only this table, view or sequence, without its indexes and constraints (repeatable)
     #[arg(short, long = "table", value_name = "NAME")]
     tables: Vec<String>,
-    /// Restore no owners
+    /// Restore no owners: everything belongs to the role that connects
     #[arg(short = 'O', long)]
     no_owner: bool,
-    /// Restore no privileges
+    /// Restore no privileges (GRANT and REVOKE)
     #[arg(short = 'x', long)]
     no_privileges: bool,
     /// Put everything into the default tablespace
     #[arg(long)]
     no_tablespaces: bool,
-    /// Collect no statistics at the end
+    /// Do not ANALYZE at the end
     #[arg(long)]
     no_analyze: bool,
     /// Go on after an error; list them all and exit with 3
     #[arg(long)]
     continue_on_error: bool,
-    /// Print what would be done, and what stands against it
-    #[arg(short = 'n', long)]
+    /// Print what would be done and what stands against it; change nothing
+    #[arg(long)]
     dry_run: bool,
     /// Do not ask before destroying something
     #[arg(short, long)]
     yes: bool,
-    /// Show no progress
+    /// Show no progress and no summary
     #[arg(short, long)]
     quiet: bool,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
+    // Last, as its heading holds for all options that follow.
+    #[command(flatten)]
+    connect: Connect,
 }
 
 pub fn run(args: &Args) -> Outcome {
