@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("pgtide: {}", failure.message);
+            eprintln!("pgtide: {}", failure.message.trim_end());
             failure.code.into()
         }
     }

@@ -202,10 +202,10 @@ fn confirm(id: &SnapshotId, opened: &Opened, options: &RestoreOptions) -> Result
     let what = if options.create {
         format!("the whole database {target}")
     } else {
-        format!("in database {target}, all that is to be restored")
+        format!("all that is to be restored from database {target}")
     };
     let question = format!(
-        "This drops {what} at {}:{},\nand restores {} of {} at {}:{} from {}, {}.",
+        "This drops {what} at {}:{},\nand restores snapshot {} of {} at {}:{}, taken {}, {}.",
         options.settings.host_name(),
         options.settings.port(),
         render::short(id),
