@@ -45,8 +45,11 @@ need_rust() {
             export RUSTUP_TOOLCHAIN=stable
         else
             say "Installing Rust $wanted or later through rustup, into $HOME/.cargo and $HOME/.rustup"
-            curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
-                sh -s -- -y -q --profile minimal --no-modify-path
+            if ! curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
+                sh -s -- -y -q --profile minimal --no-modify-path; then
+                echo "Rust could not be installed from sh.rustup.rs; install Rust $wanted or later and run this again" >&2
+                exit 1
+            fi
             export PATH="$HOME/.cargo/bin:$PATH"
         fi
     fi
