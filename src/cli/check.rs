@@ -25,7 +25,14 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let repo = args.repo.open()?;
+    let repo = match args.repo.open() {
+        // Without its config there is nothing more to be checked, but this is what a check is for.
+        Err(mut failure) if failure.damaged => {
+            failure.code = Exit::Difference;
+            return Err(failure);
+        }
+        other => other?,
+    };
     let bar = if args.quiet || args.json || !std::io::stderr().is_terminal() {
         ProgressBar::hidden()
     } else {

@@ -106,6 +106,8 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     code: Exit,
     message: String,
+    /// Whether the repository itself is damaged.
+    damaged: bool,
 }
 
 impl Failure {
@@ -114,6 +116,7 @@ impl Failure {
         Self {
             code: Exit::Usage,
             message: message.into(),
+            damaged: false,
         }
     }
 }
@@ -122,7 +125,7 @@ macro_rules! failed {
     ($($error:ty),*) => {$(
         impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                Self { code: Exit::Failed, message: error.to_string() }
+                Self { code: Exit::Failed, message: error.to_string(), damaged: false }
             }
         }
     )*};
@@ -144,6 +147,7 @@ impl From<pgtide::repo::RepoError> for Failure {
         };
         Self {
             code,
+            damaged: matches!(error, pgtide::repo::RepoError::Damaged { .. }),
             message: error.to_string(),
         }
     }

@@ -136,6 +136,11 @@ impl Progress for Shown {
         }
     }
 
+    fn note(&self, text: &str) {
+        // Above the bar, where there is one.
+        self.bar.suspend(|| eprintln!("note: {text}"));
+    }
+
     fn task(&self, _worker: usize, name: Option<&str>) {
         if let Some(name) = name {
             self.say(name.to_owned());

@@ -39,8 +39,11 @@ struct TableState {
     result: TableResult,
 }
 
+/// What is known of a segment from its latest attempt. Blocks of an earlier one must not be mixed in: a query that is
+/// not bound to pages may give its rows in another order each time.
 #[derive(Default)]
 struct SegmentState {
+    attempt: u32,
     /// Number of blocks, once the segment was read to its end.
     expected: Option<u32>,
     blocks: BTreeMap<u32, BlockRef>,
@@ -68,16 +71,17 @@ impl Collector {
         }
     }
 
-    /// A block of a segment is in the repository. Said twice, where a segment had to be read again, it counts once.
+    /// A block of a segment, by its place among them, is in the repository. Where a segment had to be read again, only
+    /// its latest attempt counts.
     pub fn block(
         &self,
         writer: &Writer,
         table: usize,
         segment: u32,
-        number: u32,
-        block: BlockRef,
+        attempt: u32,
+        (number, block): (u32, BlockRef),
     ) -> Result<(), RepoError> {
-        self.update(writer, table, segment, |state| {
+        self.update(writer, table, segment, attempt, |state| {
             state.blocks.insert(number, block);
         })
     }
@@ -88,9 +92,10 @@ impl Collector {
         writer: &Writer,
         table: usize,
         segment: u32,
+        attempt: u32,
         blocks: u32,
     ) -> Result<(), RepoError> {
-        self.update(writer, table, segment, |state| {
+        self.update(writer, table, segment, attempt, |state| {
             state.expected = Some(blocks);
         })
     }
@@ -100,6 +105,7 @@ impl Collector {
         writer: &Writer,
         table: usize,
         segment: u32,
+        attempt: u32,
         change: impl FnOnce(&mut SegmentState),
     ) -> Result<(), RepoError> {
         let mut state = self.lock(table);
@@ -110,7 +116,17 @@ impl Collector {
             return Ok(());
         }
         let open = state.open.entry(shard).or_default();
-        change(open.entry(segment).or_default());
+        let entry = open.entry(segment).or_default();
+        if attempt < entry.attempt {
+            return Ok(());
+        }
+        if attempt > entry.attempt {
+            *entry = SegmentState {
+                attempt,
+                ..SegmentState::default()
+            };
+        }
+        change(entry);
         if open.len() < length as usize || !open.values().all(SegmentState::complete) {
             return Ok(());
         }
@@ -151,5 +167,51 @@ impl Collector {
         self.tables[table]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::repo::Repository;
+    use crate::rows::{Effort, Format};
+    use crate::store::LocalStore;
+
+    fn block(number: u8) -> BlockRef {
+        BlockRef {
+            id: BlockId([number; 32]),
+            format: Format::Binary,
+            payload_len: 1,
+            digest: RowDigest {
+                rows: 1,
+                sum: number.into(),
+            },
+        }
+    }
+
+    #[test]
+    fn only_the_latest_attempt_of_a_segment_counts_whatever_the_order_of_arrival() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repository::init(Arc::new(LocalStore::new(dir.path()))).unwrap();
+        let writer = repo.writer(Effort::Fast).unwrap();
+        let collector = Collector::new([1].into_iter());
+        collector.block(&writer, 0, 0, 1, (0, block(1))).unwrap();
+        collector.block(&writer, 0, 0, 2, (1, block(22))).unwrap();
+        // Late news of the first attempt, which an encoder had kept.
+        collector.block(&writer, 0, 0, 1, (1, block(2))).unwrap();
+        collector.segment(&writer, 0, 0, 2, 2).unwrap();
+        assert_eq!(collector.finish(0), Err(0), "a block is missing");
+        collector.block(&writer, 0, 0, 2, (0, block(21))).unwrap();
+        let result = collector.finish(0).unwrap();
+        assert_eq!(result.digest.sum, 21 + 22);
+        assert_eq!(result.blocks, 2);
+    }
+
+    #[test]
+    fn a_table_without_segments_is_complete_and_has_no_manifest() {
+        let collector = Collector::new([0].into_iter());
+        assert_eq!(collector.finish(0), Ok(TableResult::default()));
     }
 }

@@ -65,13 +65,14 @@ impl Store<'_> {
                 Item::SegmentEnd {
                     table,
                     segment,
+                    attempt,
                     blocks,
                 } => {
                     let planned = &self.tables[table];
                     self.progress
                         .bytes(planned.bytes / u64::from(planned.segments.max(1)));
                     self.collector
-                        .segment(self.writer, table, segment, blocks)
+                        .segment(self.writer, table, segment, attempt, blocks)
                         .map_err(EncodeError::from)
                 }
             };
@@ -128,8 +129,8 @@ impl Store<'_> {
             self.writer,
             block.table,
             block.segment,
-            block.number,
-            reference,
+            block.attempt,
+            (block.number, reference),
         )?;
         Ok(())
     }

@@ -2,40 +2,29 @@
 
 mod collect;
 mod encode;
+mod gather;
 mod plan;
 mod read;
 mod types;
 mod worker;
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::pg::archive::Archive;
 use crate::pg::catalog::{self, DatabaseFacts};
 use crate::pg::interrupt::Interrupt;
-use crate::pg::pg_dump::{ChildConnection, PgDump, PgDumpError, SchemaRequest};
-use crate::pg::snapshot::{self, Held, SnapshotError};
-use crate::pg::{Connection, Settings, session_options};
+use crate::pg::pg_dump::{PgDump, PgDumpError};
+use crate::pg::snapshot::{self, SnapshotError};
+use crate::pg::{Settings, session_options};
 use crate::progress::{Progress, Stage};
-use crate::repo::model::{Extension, Root, SequenceValue, Snapshot, Source, TableRecord, Totals};
+use crate::repo::model::{Extension, Root, Snapshot, Source, TableRecord, Totals};
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
-use crate::rows::Effort;
+use crate::rows::{BlockId, Effort};
 use crate::schema;
 
-use collect::Collector;
 use encode::EncodeError;
-use plan::{Plan, PlannedTable};
-use read::{Buffers, Output};
-use worker::{Shared, WorkerError};
-
-/// How often a `pg_dump` that could not get its locks in time is started again.
-const PG_DUMP_ATTEMPTS: u32 = 3;
-/// How often the dump looks who waits for its locks.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How often an idle holder is spoken to, so that nothing between it and us drops the connection.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+use gather::{Read, Run};
+use worker::WorkerError;
 
 /// What a dump is asked to do.
 #[derive(Debug, Clone)]
@@ -155,6 +144,9 @@ fn dump(
         .settings
         .connect(&session_options())
         .map_err(server("could not connect"))?;
+    for notice in watcher.take_notices() {
+        progress.note(&notice.to_string());
+    }
     let settings = options.settings.pin(&watcher);
     let _registration = interrupt.register(watcher.cancel_token());
     watcher
@@ -267,297 +259,8 @@ fn dump(
         root,
     })
 }
-
-/// What the reading of a database gave.
-struct Read {
-    archive: Archive,
-    tables: Vec<TableRecord>,
-    sequences: Vec<SequenceValue>,
-    blocks: u64,
-    large_objects: u64,
-    warnings: Vec<String>,
-}
-
-/// What the parts of a run share.
-struct Run<'a> {
-    repo: &'a Repository,
-    writer: &'a Writer,
-    options: &'a DumpOptions,
-    settings: &'a Settings,
-    reader: &'a Reader,
-    interrupt: &'a Interrupt,
-    progress: &'a dyn Progress,
-    pg_dump: &'a PgDump,
-    jobs: usize,
-}
-
-impl Run<'_> {
-    /// Reads schema, rows and sequences, all at once.
-    fn read(
-        &self,
-        held: Held,
-        watcher: Connection,
-        plan: Plan,
-        facts: &DatabaseFacts,
-    ) -> Result<Read, DumpError> {
-        let Held {
-            first,
-            second,
-            snapshot_ids,
-            notes,
-            ..
-        } = held;
-        let mut registrations = vec![self.interrupt.register(first.cancel_token())];
-        registrations.extend(
-            second
-                .as_ref()
-                .map(|second| self.interrupt.register(second.cancel_token())),
-        );
-        let holders: Vec<Mutex<Connection>> = std::iter::once(first)
-            .chain(second)
-            .map(Mutex::new)
-            .collect();
-        let watcher = Mutex::new(watcher);
-        let notes = Mutex::new(notes);
-        let stop = AtomicBool::new(false);
-        let finished = AtomicBool::new(false);
-        let collector = Collector::new(plan.tables.iter().map(|t| t.segments));
-        let jobs = self.jobs;
-        let (sender, receiver) = crossbeam_channel::bounded(jobs);
-        let buffers = Buffers::new(jobs * 3);
-        let shared = Shared {
-            settings: self.settings,
-            holders: &holders,
-            watcher: &watcher,
-            snapshot_ids: &snapshot_ids,
-            tables: &plan.tables,
-            units: Mutex::new(VecDeque::from(plan.units)),
-            reader: self.reader,
-            stop: &stop,
-            interrupt: self.interrupt,
-            notes: &notes,
-            child: Mutex::new(None),
-            encoding: &facts.encoding,
-        };
-        let store = encode::Store {
-            repo: self.repo,
-            writer: self.writer,
-            tables: &plan.tables,
-            collector: &collector,
-            buffers: buffers.clone(),
-            progress: self.progress,
-            effort: self.options.effort,
-        };
-
-        let halt = || stop.store(true, Ordering::SeqCst);
-        let (archive, sequences) = std::thread::scope(|scope| {
-            let schema = scope.spawn(|| {
-                self.schema(&snapshot_ids[0], &facts.name, &facts.encoding, &shared)
-                    .inspect_err(|_| halt())
-            });
-            let encoders: Vec<_> = (0..jobs)
-                .map(|_| scope.spawn(|| store.run(&receiver, &halt)))
-                .collect();
-            let readers: Vec<_> = (0..jobs)
-                .map(|_| {
-                    let output = Output {
-                        tables: &plan.tables,
-                        items: sender.clone(),
-                        buffers: buffers.clone(),
-                    };
-                    let shared = &shared;
-                    scope.spawn(move || shared.run(&output).inspect_err(|_| halt()))
-                })
-                .collect();
-            drop(sender);
-            scope.spawn(|| watch(&shared, &finished));
-
-            let sequences = self.sequences(&snapshot_ids, &shared);
-            let read = join_all(readers);
-            let encoded = join_all(encoders);
-            let schema = schema
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            shared.note_waiters();
-            finished.store(true, Ordering::SeqCst);
-            // The cause first: a reader that was stopped says only that.
-            encoded?;
-            match read {
-                Err(WorkerError::Stopped) => {
-                    schema?;
-                    return Err(WorkerError::Stopped.into());
-                }
-                other => other?,
-            }
-            Ok::<_, DumpError>((schema?, sequences?))
-        })?;
-        for holder in &holders {
-            let mut holder = holder.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nothing is lost if this fails: everything was read.
-            let _ = holder.execute("COMMIT");
-        }
-        drop(registrations);
-
-        let mut warnings = plan.notes;
-        warnings.append(&mut notes.into_inner().unwrap_or_else(PoisonError::into_inner));
-        let mut blocks = 0;
-        let mut tables = Vec::with_capacity(plan.tables.len());
-        let mut large_objects = 0;
-        for (n, table) in plan.tables.into_iter().enumerate() {
-            let result = collector.finish(n).map_err(|shard| DumpError::Incomplete {
-                table: table.relation.display_name(),
-                segment: shard * collect::SHARD_SEGMENTS,
-            })?;
-            blocks += result.blocks;
-            if table.role == crate::repo::model::TableRole::LargeObjectMetadata {
-                large_objects = result.digest.rows;
-            }
-            tables.push(record(table, result));
-        }
-        tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
-        Ok(Read {
-            archive,
-            tables,
-            sequences,
-            blocks,
-            large_objects,
-            warnings,
-        })
-    }
-
-    /// Runs `pg_dump` beside the readers. It waits for locks itself: an ALTER TABLE that queued between our locks and
-    /// its own makes it give up in time, and it is started again.
-    fn schema(
-        &self,
-        snapshot_id: &str,
-        dbname: &str,
-        encoding: &str,
-        shared: &Shared<'_>,
-    ) -> Result<Archive, DumpError> {
-        let connection = ChildConnection {
-            env: self
-                .settings
-                .child_env()
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-                .collect(),
-            dbname: dbname.to_owned(),
-        };
-        let mut extra = Vec::new();
-        if encoding != "SQL_ASCII" {
-            // One encoding for all entries, whatever the database's own.
-            extra.push("--encoding=UTF8".to_owned());
-        }
-        let request = SchemaRequest {
-            snapshot: Some(snapshot_id.to_owned()),
-            lock_wait_timeout: Some(self.options.lock_wait_timeout),
-            extra,
-        };
-        let mut attempt = 1;
-        loop {
-            let running = self.pg_dump.schema(&connection, &request)?;
-            *shared.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(running.killer());
-            match running.wait() {
-                Err(error) if error.is_lock_timeout() && attempt < PG_DUMP_ATTEMPTS => {
-                    shared.note_waiters();
-                    attempt += 1;
-                }
-                other => return Ok(other?.0),
-            }
-        }
-    }
-
-    /// The sequences that the snapshot sees, with the values they have now.
-    fn sequences(
-        &self,
-        snapshot_ids: &[String],
-        shared: &Shared<'_>,
-    ) -> Result<Vec<SequenceValue>, DumpError> {
-        let mut conn = {
-            let mut watcher = shared
-                .watcher
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            snapshot::connect_same(self.settings, &session_options(), &mut watcher)?
-        };
-        let _registration = self.interrupt.register(conn.cancel_token());
-        conn.execute(&format!(
-            "SET lock_timeout = {}; {}",
-            self.options.lock_wait_timeout.as_millis().max(1),
-            snapshot::begin_with(&snapshot_ids[0])
-        ))
-        .map_err(server("could not import the MVCC snapshot"))?;
-        let rows = catalog::sequences(&mut conn)
-            .map_err(server("could not read the sequences' values"))?;
-        Ok(rows
-            .into_iter()
-            .map(|row| SequenceValue {
-                schema: row.schema,
-                name: row.name,
-                extension: row.extension,
-                last_value: row.last_value,
-                is_called: row.is_called,
-            })
-            .collect())
-    }
-}
-
-/// Looks who waits for the dump's locks, and keeps idle holders' connections alive, until the dump has finished.
-fn watch(shared: &Shared<'_>, finished: &AtomicBool) {
-    let mut spoken = Instant::now();
-    let mut looked = Instant::now();
-    while !finished.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(20));
-        if shared.stopped() {
-            shared.kill_child();
-        }
-        if looked.elapsed() >= WATCH_INTERVAL {
-            looked = Instant::now();
-            shared.note_waiters();
-        }
-        if spoken.elapsed() >= KEEPALIVE_INTERVAL {
-            spoken = Instant::now();
-            for holder in shared.holders {
-                if let Ok(mut conn) = holder.try_lock() {
-                    // A holder that is gone is noticed where it is needed.
-                    let _ = conn.execute("SELECT 1");
-                }
-            }
-        }
-    }
-}
-
-fn join_all<E>(threads: Vec<std::thread::ScopedJoinHandle<'_, Result<(), E>>>) -> Result<(), E> {
-    let mut result = Ok(());
-    for thread in threads {
-        let joined = thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        if result.is_ok() {
-            result = joined;
-        }
-    }
-    result
-}
-
-fn record(table: PlannedTable, result: collect::TableResult) -> TableRecord {
-    TableRecord {
-        schema: table.relation.schema,
-        name: table.relation.name,
-        role: table.role,
-        columns: table.columns,
-        format: table.format,
-        load_through: table.load_through,
-        segment_pages: table.segment_pages,
-        source_bytes: table.bytes,
-        payload_bytes: result.payload_bytes,
-        digest: result.digest,
-        manifest: result.manifest,
-    }
-}
-
 /// Stores entries, tables and sequences, and the root that refers to them.
-fn write_root(writer: &Writer, read: &Read) -> Result<crate::rows::BlockId, DumpError> {
+fn write_root(writer: &Writer, read: &Read) -> Result<BlockId, DumpError> {
     let (entries, order) = schema::store::encode(&read.archive.entries);
     let root = Root {
         entries: lists::write_list(writer, &PackGroup::Meta, &entries, |e| e.key.to_le_bytes())?,

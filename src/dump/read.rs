@@ -26,6 +26,8 @@ pub struct Block {
     pub segment: u32,
     /// Its place among the segment's blocks.
     pub number: u32,
+    /// The attempt that read it, counted from 1.
+    pub attempt: u32,
     /// What the payload is.
     pub format: Format,
     /// The bytes.
@@ -46,6 +48,8 @@ pub enum Item {
         table: usize,
         /// The segment.
         segment: u32,
+        /// The attempt that read it.
+        attempt: u32,
         /// How many blocks it had.
         blocks: u32,
     },
@@ -159,6 +163,7 @@ pub fn run(
     conn: &mut Connection,
     sql: &str,
     segments: &mut Vec<(usize, u32)>,
+    attempt: u32,
     known: &HashMap<usize, Known>,
     output: &Output<'_>,
 ) -> Result<(), ReadError> {
@@ -175,7 +180,8 @@ pub fn run(
                 let Some(&(table, segment)) = segments.get(done) else {
                     return Err(Error::Protocol("more COPYs than segments".to_owned()).into());
                 };
-                let mut sink = Sink::new(output, table, segment, known.get(&table).cloned());
+                let mut sink =
+                    Sink::new(output, table, segment, attempt, known.get(&table).cloned());
                 let read = conn.read_copy(PART_BYTES, &mut sink);
                 match read {
                     Ok(_) => {
@@ -211,6 +217,7 @@ struct Sink<'o, 'a> {
     output: &'o Output<'a>,
     table: usize,
     segment: u32,
+    attempt: u32,
     format: Format,
     number: u32,
     buffer: Vec<u8>,
@@ -220,12 +227,19 @@ struct Sink<'o, 'a> {
 }
 
 impl<'o, 'a> Sink<'o, 'a> {
-    fn new(output: &'o Output<'a>, table: usize, segment: u32, known: Option<Known>) -> Self {
+    fn new(
+        output: &'o Output<'a>,
+        table: usize,
+        segment: u32,
+        attempt: u32,
+        known: Option<Known>,
+    ) -> Self {
         let planned = &output.tables[table];
         Self {
             output,
             table,
             segment,
+            attempt,
             format: planned.format,
             number: 0,
             buffer: output.buffers.take(),
@@ -240,6 +254,7 @@ impl<'o, 'a> Sink<'o, 'a> {
             table: self.table,
             segment: self.segment,
             number: self.number,
+            attempt: self.attempt,
             format,
             payload,
             digest,
@@ -266,6 +281,7 @@ impl<'o, 'a> Sink<'o, 'a> {
         self.send(Item::SegmentEnd {
             table: self.table,
             segment: self.segment,
+            attempt: self.attempt,
             blocks: self.number,
         })
     }

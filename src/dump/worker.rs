@@ -48,6 +48,8 @@ pub struct Shared<'a> {
     pub settings: &'a Settings,
     /// The holders' connections, for units whose lock was refused; a session takes one at a time.
     pub holders: &'a [Mutex<Connection>],
+    /// Their backends.
+    pub holder_pids: &'a [i32],
     /// A session to compare the server's start time with.
     pub watcher: &'a Mutex<Connection>,
     /// Ids of the exported snapshot.
@@ -140,7 +142,14 @@ impl Shared<'_> {
                 catalog::quote_literal(self.encoding),
                 sql.copies
             );
-            let error = match read::run(&mut current.conn, &message, segments, known, output) {
+            let error = match read::run(
+                &mut current.conn,
+                &message,
+                segments,
+                attempt,
+                known,
+                output,
+            ) {
                 Ok(()) => {
                     *session = Some(current);
                     return Ok(());
@@ -158,12 +167,11 @@ impl Shared<'_> {
                     if current.conn.execute("ROLLBACK").is_ok() {
                         *session = Some(current);
                     }
-                    return self.read_at_holder(segments, known, output);
+                    return self.read_at_holder(segments, attempt, known, output);
                 }
                 // The session that exported this id is gone; the other one's id is as good.
                 ReadError::Server(server)
-                    if matches!(server.code(), Some("22023" | "42704"))
-                        && id + 1 < self.snapshot_ids.len() =>
+                    if snapshot::is_gone(server) && id + 1 < self.snapshot_ids.len() =>
                 {
                     id += 1;
                 }
@@ -178,6 +186,7 @@ impl Shared<'_> {
     fn read_at_holder(
         &self,
         segments: &mut Vec<(usize, u32)>,
+        mut attempt: u32,
         known: &HashMap<usize, Known>,
         output: &Output<'_>,
     ) -> Result<(), UnitError> {
@@ -189,12 +198,13 @@ impl Shared<'_> {
             let sql = read::unit_sql(self.tables, segments);
             // The encoding goes back with the savepoint, as the next statement is in UTF-8 again.
             let message = format!(
-                "SAVEPOINT pgtide; {}; SET LOCAL client_encoding = {}; {}; ROLLBACK TO SAVEPOINT pgtide",
+                "SAVEPOINT pgtide; {}; SET LOCAL client_encoding = {}; {}; ROLLBACK TO SAVEPOINT pgtide; RELEASE SAVEPOINT pgtide",
                 sql.guard,
                 catalog::quote_literal(self.encoding),
                 sql.copies
             );
-            match read::run(&mut conn, &message, segments, known, output) {
+            attempt += 1;
+            match read::run(&mut conn, &message, segments, attempt, known, output) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     // Where this fails too the holder is lost, and the next unit's error will say so.
@@ -224,14 +234,8 @@ impl Shared<'_> {
 
     /// Writes down who waits for the holders' locks.
     pub fn note_waiters(&self) {
-        let pids: Vec<i32> = self
-            .holders
-            .iter()
-            .filter_map(|holder| holder.try_lock().ok())
-            .map(|conn| conn.backend_pid())
-            .collect();
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(waiters) = snapshot::who_waits(&mut watcher, &pids) {
+        if let Ok(waiters) = snapshot::who_waits(&mut watcher, self.holder_pids) {
             let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
             for waiter in waiters {
                 if !notes.contains(&waiter) {

@@ -108,6 +108,11 @@ pub enum PgDumpError {
 }
 
 impl PgDumpError {
+    /// Whether the exported MVCC snapshot was gone: the session that exported it has ended.
+    pub fn is_snapshot_gone(&self) -> bool {
+        matches!(self, PgDumpError::Failed { stderr, .. } if stderr.contains("SET TRANSACTION SNAPSHOT"))
+    }
+
     /// Whether it failed to lock the tables in time, so that another attempt may succeed.
     pub fn is_lock_timeout(&self) -> bool {
         // pg_dump does not print the SQLSTATE, and the server's words depend on lc_messages; the statement itself does

@@ -31,13 +31,13 @@ pub enum SnapshotError {
     },
     /// A lock was not granted in time.
     #[error(
-        "could not lock {tables} within {seconds} s{blockers}\nhint: wait until it has finished, or give the dump more time with --lock-wait-timeout"
+        "could not lock {tables} within {waited:?}{blockers}\nhint: wait until it has finished, or give the dump more time with --lock-wait-timeout"
     )]
     LockTimeout {
         /// The tables of the batch that could not be locked, at most a few.
         tables: String,
         /// How long was waited.
-        seconds: u64,
+        waited: Duration,
         /// Who holds or awaits a conflicting lock.
         blockers: String,
     },
@@ -251,6 +251,25 @@ pub fn begin_with(snapshot_id: &str) -> String {
     )
 }
 
+/// Begins a read-only transaction in the exported snapshot, by the first of its ids that still holds.
+pub fn import(conn: &mut Connection, snapshot_ids: &[String]) -> Result<(), Error> {
+    let mut result = Ok(());
+    for id in snapshot_ids {
+        result = conn.execute(&begin_with(id));
+        match &result {
+            Err(error) if is_gone(error) => conn.execute("ROLLBACK")?,
+            _ => return result,
+        }
+    }
+    result
+}
+
+/// Whether an import failed because the session that exported the snapshot has ended.
+pub fn is_gone(error: &Error) -> bool {
+    // undefined_object; before 17 invalid_parameter_value.
+    matches!(error.code(), Some("42704" | "22023"))
+}
+
 fn export(conn: &mut Connection) -> Result<String, SnapshotError> {
     let rows = conn
         .query("SELECT pg_catalog.pg_export_snapshot()")
@@ -293,7 +312,7 @@ fn lock<'r>(
                 let (tables, blockers) = who_blocks(watcher, &oids)?;
                 return Err(SnapshotError::LockTimeout {
                     tables,
-                    seconds: timeout.as_secs(),
+                    waited: *timeout,
                     blockers,
                 });
             }

@@ -1,10 +1,9 @@
 //! What a restore needs and what is in its way, found before anything is touched and listed together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use crate::pg::archive::TocEntry;
-use crate::pg::catalog::quote_literal;
 use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
 
@@ -151,53 +150,50 @@ fn names(conn: &mut Connection, sql: &str) -> Result<BTreeSet<String>, Error> {
         .collect())
 }
 
-/// Objects of the entries that exist. Their names are taken from the statements that would drop them, which quote them
-/// as the server does.
+/// Objects of the entries that exist, of the kinds that a database is made of; others are left to the server's own
+/// error.
 fn existing(conn: &mut Connection, entries: &[&TocEntry]) -> Result<Vec<String>, Error> {
-    const KINDS: &[(&str, &str)] = &[
-        ("DROP TABLE ", "regclass"),
-        ("DROP FOREIGN TABLE ", "regclass"),
-        ("DROP VIEW ", "regclass"),
-        ("DROP MATERIALIZED VIEW ", "regclass"),
-        ("DROP SEQUENCE ", "regclass"),
-        ("DROP INDEX ", "regclass"),
-        ("DROP TYPE ", "regtype"),
-        ("DROP DOMAIN ", "regtype"),
-        ("DROP FUNCTION ", "regprocedure"),
-        ("DROP PROCEDURE ", "regprocedure"),
-        ("DROP AGGREGATE ", "regprocedure"),
-        ("DROP OPERATOR ", "regoperator"),
-        ("DROP SCHEMA ", "regnamespace"),
-    ];
-    let mut probes = Vec::new();
+    let rows = conn.query(
+        "SELECT 'relation', n.nspname, c.relname FROM pg_catalog.pg_class c
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind <> 'c'
+         UNION ALL
+         SELECT 'type', n.nspname, t.typname FROM pg_catalog.pg_type t
+           JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+           LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid WHERE c.oid IS NULL OR c.relkind = 'c'
+         UNION ALL
+         SELECT 'function', n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'
+           FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+         UNION ALL
+         SELECT 'schema', '', n.nspname FROM pg_catalog.pg_namespace n",
+    )?;
+    let known: HashSet<(&str, &str, &str)> = rows
+        .iter()
+        .map(|row| {
+            let field = |n| row.get(n).unwrap_or_default();
+            (field(0), field(1), field(2))
+        })
+        .collect();
+    let mut found = Vec::new();
     for entry in entries {
-        let drop = entry.drop_stmt.to_lossy();
-        let Some((kind, name)) = KINDS.iter().find_map(|(prefix, kind)| {
-            let name = drop.strip_prefix(prefix)?.trim_end().strip_suffix(';')?;
-            Some((kind, name.to_owned()))
-        }) else {
-            continue;
+        let kind = match entry.desc.as_str() {
+            "TABLE" | "FOREIGN TABLE" | "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "INDEX" => {
+                "relation"
+            }
+            "TYPE" | "SHELL TYPE" | "DOMAIN" => "type",
+            "FUNCTION" | "PROCEDURE" | "AGGREGATE" => "function",
+            // The schema public is there from the beginning; its entry then is a comment.
+            "SCHEMA" if !entry.defn.to_lossy().starts_with("--") => "schema",
+            _ => continue,
         };
-        // Views that stand in for each other in a circle have a replacing statement instead of a name.
-        if !name.contains(';') {
-            probes.push((kind, name));
+        let schema = entry.namespace.as_ref().map(|n| n.to_lossy());
+        // An aggregate of all rows has a star for its arguments.
+        let name = entry.tag.to_lossy().replace("(*)", "()");
+        if known.contains(&(kind, schema.as_deref().unwrap_or_default(), name.as_str())) {
+            found.push(super::entry_name(entry));
         }
     }
-    let mut found = Vec::new();
-    for probes in probes.chunks(1000) {
-        let values: Vec<String> = probes
-            .iter()
-            .map(|(kind, name)| {
-                let name = quote_literal(name);
-                format!("({name}, pg_catalog.to_{kind}({name}) IS NOT NULL)")
-            })
-            .collect();
-        let rows = conn.query(&format!(
-            "SELECT name FROM (VALUES {}) v(name, there) WHERE there",
-            values.join(",")
-        ))?;
-        found.extend(rows.iter().filter_map(|row| row.get(0).map(str::to_owned)));
-    }
+    // A type in two steps is two entries.
+    found.dedup();
     Ok(found)
 }
 

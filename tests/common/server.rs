@@ -87,6 +87,16 @@ impl TestServer {
             .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"])
             .arg(format!("--username={SUPERUSER}"))
             .arg(&data_dir));
+        Self::launch(bin_dir, dir, data_dir, extra_conf)
+    }
+
+    /// Starts a cluster that is there, on a port and a socket of its own.
+    fn launch(
+        bin_dir: &Path,
+        dir: tempfile::TempDir,
+        data_dir: PathBuf,
+        extra_conf: &str,
+    ) -> TestServer {
         // The port is free now; should another take it before we do, the test fails and says so.
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
@@ -111,6 +121,32 @@ impl TestServer {
             port,
             _dir: dir,
         }
+    }
+
+    /// A standby of this server, made of a base backup; both must be in one program's hands to be stopped in order.
+    pub fn standby(&self) -> TestServer {
+        let dir = tempfile::Builder::new()
+            .prefix("pgtide-test-")
+            .tempdir()
+            .unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres:").arg(dir.path()));
+        }
+        let data_dir = dir.path().join("data");
+        run(as_postgres(&self.bin_dir.join("pg_basebackup"))
+            .args(["--checkpoint=fast", "--write-recovery-conf", "--no-sync"])
+            .arg("--pgdata")
+            .arg(&data_dir)
+            .arg("--dbname")
+            .arg(self.conninfo("postgres")));
+        Self::launch(&self.bin_dir, dir, data_dir, "hot_standby = on")
+    }
+
+    /// Runs statements in the database `postgres`.
+    pub fn psql(&self, sql: &str) {
+        run(as_postgres(&self.bin_dir.join("psql"))
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, "-d"])
+            .arg(self.conninfo("postgres")));
     }
 
     /// Connection string of a database over the Unix socket.
