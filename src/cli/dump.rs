@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     if !args.quiet {
         let totals = &snapshot.totals;
-        println!(
+        outln!(
             "dumped    {} from {}:{} (PostgreSQL {})",
             snapshot.source.database,
             snapshot.source.host,
@@ -122,7 +122,7 @@ pub fn run(args: &Args) -> Outcome {
                 .next()
                 .unwrap_or_default()
         );
-        println!(
+        outln!(
             "read      {} rows of {}, {} in {} ({}/s)",
             render::count(totals.rows),
             render::plural(totals.tables, "table", "tables"),
@@ -130,13 +130,13 @@ pub fn run(args: &Args) -> Outcome {
             render::seconds(totals.seconds),
             render::bytes((totals.source_bytes as f64 / totals.seconds.max(0.001)) as u64),
         );
-        println!(
+        outln!(
             "stored    {} in {}",
             render::bytes(totals.added_bytes),
             render::plural(totals.added_blocks, "new block", "new blocks"),
         );
     }
-    println!("{}", report.id);
+    outln!("{}", report.id);
     Ok(Exit::Done)
 }
 

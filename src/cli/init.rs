@@ -22,7 +22,7 @@ pub fn run(args: &Args) -> Outcome {
             "location": repo.location(),
         }))?;
     } else {
-        println!("created repository {} at {}", repo.id(), repo.location());
+        outln!("created repository {} at {}", repo.id(), repo.location());
     }
     Ok(Exit::Done)
 }

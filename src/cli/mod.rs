@@ -1,5 +1,10 @@
 //! The command line: arguments in, a call, a rendering out. One file per command.
 
+/// Prints a line of what a command has to say.
+macro_rules! outln {
+    ($($text:tt)*) => { $crate::cli::render::line(format_args!($($text)*)) };
+}
+
 mod check;
 mod common;
 mod dump;

@@ -118,13 +118,13 @@ pub fn run(args: &Args) -> Outcome {
             eprintln!("error: {failure}");
         }
         if !args.quiet {
-            println!(
+            outln!(
                 "restored  {} into {} in {}",
                 render::short(&id),
                 report.database,
                 render::seconds(report.seconds)
             );
-            println!(
+            outln!(
                 "loaded    {} rows of {}, {} ({}/s); {}",
                 render::count(report.rows),
                 render::plural(report.tables, "table", "tables"),
@@ -154,15 +154,15 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
             "problems": problems.to_string().lines().collect::<Vec<_>>(),
         }))?;
     } else {
-        println!("snapshot  {id}");
-        println!(
+        outln!("snapshot  {id}");
+        outln!(
             "would restore {}:",
             render::plural(outline.entries, "schema entry", "schema entries")
         );
         for (kind, number) in &outline.kinds {
-            println!("  {:>9}  {kind}", render::count(*number));
+            outln!("  {:>9}  {kind}", render::count(*number));
         }
-        println!(
+        outln!(
             "would load {} rows of {}, {}{}",
             render::count(outline.rows),
             render::plural(outline.tables.len() as u64, "table", "tables"),
@@ -174,14 +174,14 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
             }
         );
         for (name, rows, bytes) in outline.tables.iter().take(10) {
-            println!(
+            outln!(
                 "  {:>9}  {name} ({} rows)",
                 render::bytes(*bytes),
                 render::count(*rows)
             );
         }
         if !problems.is_empty() {
-            println!("but it would be refused:\n{problems}");
+            outln!("but it would be refused:\n{problems}");
         }
     }
     if problems.is_empty() {
