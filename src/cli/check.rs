@@ -19,7 +19,7 @@ pub struct Args {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -71,12 +71,12 @@ pub fn run(args: &Args) -> Outcome {
         }))?;
     } else {
         for note in &report.notes {
-            println!("note: {note}");
+            outln!("note: {note}");
         }
         for problem in &report.problems {
-            println!("{problem}");
+            outln!("{problem}");
         }
-        println!(
+        outln!(
             "checked   {}, {}, {} of {} in {}",
             render::plural(report.snapshots, "snapshot", "snapshots"),
             render::plural(report.indexes, "index object", "index objects"),
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Outcome {
             render::bytes(report.bytes),
             render::plural(report.packs, "pack", "packs"),
         );
-        println!(
+        outln!(
             "{}",
             match (report.problems.len() as u64, report.read_data) {
                 (0, true) => "no damage: every byte was read".to_owned(),

@@ -100,6 +100,6 @@ pub fn interrupt() -> Result<Interrupt, Failure> {
 
 /// One document on stdout.
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    outln!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }

@@ -14,8 +14,6 @@ use super::{Exit, Outcome, render};
 pub struct Args {
     #[command(flatten)]
     repo: Repo,
-    #[command(flatten)]
-    connect: Connect,
     /// Sessions that read in parallel [default: the cores, at most 4, at most a quarter of the server's free
     /// connections]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -31,14 +29,22 @@ pub struct Args {
     lock_wait_timeout: Duration,
     /// Command to run as pg_dump, e.g. 'docker exec -i db pg_dump -U postgres' [default: the lowest version found
     /// that is not below the server's]
-    #[arg(long, value_name = "COMMAND", env = "PGTIDE_PG_DUMP")]
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "PGTIDE_PG_DUMP",
+        hide_env_values = true
+    )]
     pg_dump: Option<String>,
-    /// Show no progress
+    /// Show no progress and no summary: print the snapshot's id only
     #[arg(short, long)]
     quiet: bool,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
+    // Last, as its heading holds for all options that follow.
+    #[command(flatten)]
+    connect: Connect,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -103,14 +109,20 @@ pub fn run(args: &Args) -> Outcome {
     }
     if !args.quiet {
         let totals = &snapshot.totals;
-        println!(
+        outln!(
             "dumped    {} from {}:{} (PostgreSQL {})",
             snapshot.source.database,
             snapshot.source.host,
             snapshot.source.port,
-            snapshot.source.server_version
+            // Packagers add their own version behind the server's.
+            snapshot
+                .source
+                .server_version
+                .split_whitespace()
+                .next()
+                .unwrap_or_default()
         );
-        println!(
+        outln!(
             "read      {} rows of {}, {} in {} ({}/s)",
             render::count(totals.rows),
             render::plural(totals.tables, "table", "tables"),
@@ -118,14 +130,13 @@ pub fn run(args: &Args) -> Outcome {
             render::seconds(totals.seconds),
             render::bytes((totals.source_bytes as f64 / totals.seconds.max(0.001)) as u64),
         );
-        println!(
-            "stored    {} in {} of {}",
+        outln!(
+            "stored    {} in {}",
             render::bytes(totals.added_bytes),
             render::plural(totals.added_blocks, "new block", "new blocks"),
-            render::count(totals.blocks.max(totals.added_blocks)),
         );
     }
-    println!("{}", report.id);
+    outln!("{}", report.id);
     Ok(Exit::Done)
 }
 

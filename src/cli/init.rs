@@ -9,7 +9,7 @@ use super::{Exit, Outcome};
 pub struct Args {
     #[command(flatten)]
     repo: Repo,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -22,7 +22,7 @@ pub fn run(args: &Args) -> Outcome {
             "location": repo.location(),
         }))?;
     } else {
-        println!("created repository {} at {}", repo.id(), repo.location());
+        outln!("created repository {} at {}", repo.id(), repo.location());
     }
     Ok(Exit::Done)
 }

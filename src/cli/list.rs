@@ -1,8 +1,9 @@
 //! `pgtide list`
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
-use pgtide::restore;
+use pgtide::repo::SnapshotId;
+use pgtide::restore::{self, Opened};
 use pgtide::schema::list::list_line;
 
 use super::common::{Repo, print_json};
@@ -15,7 +16,7 @@ pub struct Args {
     /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -41,6 +42,14 @@ pub fn run(args: &Args) -> Outcome {
         print_json(&serde_json::json!({"id": id.to_string(), "entries": entries}))?;
         return Ok(Exit::Done);
     }
+    match print(&id, &opened) {
+        // Whoever reads has seen enough, as in `pgtide list latest | head`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
+        printed => Ok(printed.map(|()| Exit::Done)?),
+    }
+}
+
+fn print(id: &SnapshotId, opened: &Opened) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, ";\n; Snapshot {id}")?;
     writeln!(
@@ -55,5 +64,5 @@ pub fn run(args: &Args) -> Outcome {
         out.write_all(list_line(entry).as_bytes())?;
         writeln!(out)?;
     }
-    Ok(Exit::Done)
+    Ok(())
 }

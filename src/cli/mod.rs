@@ -1,5 +1,10 @@
 //! The command line: arguments in, a call, a rendering out. One file per command.
 
+/// Prints a line of what a command has to say.
+macro_rules! outln {
+    ($($text:tt)*) => { $crate::cli::render::line(format_args!($($text)*)) };
+}
+
 mod check;
 mod common;
 mod dump;
@@ -23,7 +28,7 @@ use clap::{ArgAction, Parser, Subcommand};
     disable_help_flag = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but something was skipped or failed and is listed;\n10 no repository; 20 a check found a difference."
+    after_help = "Exit codes:\n   0  done\n   1  failed\n   2  wrong usage\n   3  done, but something failed and is listed\n  10  no repository\n  20  a check found a difference\n\nNote that -h is the host, as in every PostgreSQL tool; \"pgtide COMMAND -?\" explains a command."
 )]
 struct Cli {
     /// Print help
@@ -72,7 +77,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("pgtide: {}", failure.message);
+            eprintln!("pgtide: {}", failure.message.trim_end());
             failure.code.into()
         }
     }

@@ -1,6 +1,20 @@
 //! Numbers, times and tables for people.
 
+use std::io::{ErrorKind, Write};
+
 use pgtide::repo::SnapshotId;
+
+/// Writes a line to stdout. That nobody reads on, as in `pgtide show latest | head`, is no reason to stop; that it
+/// cannot be written is.
+pub fn line(text: std::fmt::Arguments<'_>) {
+    let Err(error) = writeln!(std::io::stdout(), "{text}") else {
+        return;
+    };
+    if error.kind() != ErrorKind::BrokenPipe {
+        eprintln!("pgtide: could not write to stdout: {error}");
+        std::process::exit(1);
+    }
+}
 
 /// Bytes with a unit: `217 MB`. Powers of 1000, as disks and networks are sold.
 pub fn bytes(bytes: u64) -> String {
@@ -83,7 +97,7 @@ pub fn table(header: &[(&str, Align)], rows: &[Vec<String>]) {
                 Align::Right => format!("{cell:>width$}"),
             })
             .collect();
-        println!("{}", line.join("  ").trim_end());
+        outln!("{}", line.join("  ").trim_end());
     };
     print(header.iter().map(|(name, _)| *name).collect());
     for row in rows {

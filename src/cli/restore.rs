@@ -17,8 +17,6 @@ pub struct Args {
     /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
-    #[command(flatten)]
-    connect: Connect,
     /// Sessions that load and build in parallel [default: the cores, at most 4, at most a quarter of the server's free
     /// connections]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -26,39 +24,42 @@ pub struct Args {
     /// Create the database as it was at the source; --dbname is the one to connect to first
     #[arg(short = 'C', long)]
     create: bool,
-    /// Drop what is restored first, with --create the whole database
+    /// First drop what is to be restored; with --create, the whole database
     #[arg(short, long)]
     clean: bool,
     /// Restore only this table, view or sequence, without its indexes and constraints (repeatable)
     #[arg(short, long = "table", value_name = "NAME")]
     tables: Vec<String>,
-    /// Restore no owners
+    /// Restore no owners: everything belongs to the role that connects
     #[arg(short = 'O', long)]
     no_owner: bool,
-    /// Restore no privileges
+    /// Restore no privileges (GRANT and REVOKE)
     #[arg(short = 'x', long)]
     no_privileges: bool,
     /// Put everything into the default tablespace
     #[arg(long)]
     no_tablespaces: bool,
-    /// Collect no statistics at the end
+    /// Do not ANALYZE at the end
     #[arg(long)]
     no_analyze: bool,
     /// Go on after an error; list them all and exit with 3
     #[arg(long)]
     continue_on_error: bool,
-    /// Print what would be done, and what stands against it
-    #[arg(short = 'n', long)]
+    /// Print what would be done and what stands against it; change nothing
+    #[arg(long)]
     dry_run: bool,
     /// Do not ask before destroying something
     #[arg(short, long)]
     yes: bool,
-    /// Show no progress
+    /// Show no progress and no summary
     #[arg(short, long)]
     quiet: bool,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
+    // Last, as its heading holds for all options that follow.
+    #[command(flatten)]
+    connect: Connect,
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -117,13 +118,13 @@ pub fn run(args: &Args) -> Outcome {
             eprintln!("error: {failure}");
         }
         if !args.quiet {
-            println!(
+            outln!(
                 "restored  {} into {} in {}",
                 render::short(&id),
                 report.database,
                 render::seconds(report.seconds)
             );
-            println!(
+            outln!(
                 "loaded    {} rows of {}, {} ({}/s); {}",
                 render::count(report.rows),
                 render::plural(report.tables, "table", "tables"),
@@ -153,15 +154,15 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
             "problems": problems.to_string().lines().collect::<Vec<_>>(),
         }))?;
     } else {
-        println!("snapshot  {id}");
-        println!(
+        outln!("snapshot  {id}");
+        outln!(
             "would restore {}:",
             render::plural(outline.entries, "schema entry", "schema entries")
         );
         for (kind, number) in &outline.kinds {
-            println!("  {:>9}  {kind}", render::count(*number));
+            outln!("  {:>9}  {kind}", render::count(*number));
         }
-        println!(
+        outln!(
             "would load {} rows of {}, {}{}",
             render::count(outline.rows),
             render::plural(outline.tables.len() as u64, "table", "tables"),
@@ -173,14 +174,14 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
             }
         );
         for (name, rows, bytes) in outline.tables.iter().take(10) {
-            println!(
+            outln!(
                 "  {:>9}  {name} ({} rows)",
                 render::bytes(*bytes),
                 render::count(*rows)
             );
         }
         if !problems.is_empty() {
-            println!("but it would be refused:\n{problems}");
+            outln!("but it would be refused:\n{problems}");
         }
     }
     if problems.is_empty() {
@@ -201,10 +202,10 @@ fn confirm(id: &SnapshotId, opened: &Opened, options: &RestoreOptions) -> Result
     let what = if options.create {
         format!("the whole database {target}")
     } else {
-        format!("in database {target}, all that is to be restored")
+        format!("all that is to be restored from database {target}")
     };
     let question = format!(
-        "This drops {what} at {}:{},\nand restores {} of {} at {}:{} from {}, {}.",
+        "This drops {what} at {}:{},\nand restores snapshot {} of {} at {}:{}, taken {}, {}.",
         options.settings.host_name(),
         options.settings.port(),
         render::short(id),

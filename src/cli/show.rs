@@ -13,7 +13,7 @@ pub struct Args {
     /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -48,9 +48,9 @@ pub fn run(args: &Args) -> Outcome {
     }
     let source = &snapshot.source;
     let totals = &snapshot.totals;
-    println!("snapshot    {id}");
-    println!("time        {}", render::time(snapshot.time));
-    println!(
+    outln!("snapshot    {id}");
+    outln!("time        {}", render::time(snapshot.time));
+    outln!(
         "source      {} at {}:{}{}, PostgreSQL {}, {}",
         source.database,
         source.host,
@@ -60,33 +60,33 @@ pub fn run(args: &Args) -> Outcome {
         source.encoding
     );
     for extension in &source.extensions {
-        println!("extension   {} {}", extension.name, extension.version);
+        outln!("extension   {} {}", extension.name, extension.version);
     }
     if !snapshot.tags.is_empty() {
-        println!("tags        {}", snapshot.tags.join(", "));
+        outln!("tags        {}", snapshot.tags.join(", "));
     }
-    println!(
+    outln!(
         "content     {} rows of {}, {}, {}",
         render::count(totals.rows),
         render::plural(totals.tables, "table", "tables"),
         render::bytes(totals.source_bytes),
         render::plural(totals.entries, "schema entry", "schema entries"),
     );
-    println!(
+    outln!(
         "added       {} in {}",
         render::bytes(totals.added_bytes),
         render::plural(totals.added_blocks, "block", "blocks"),
     );
-    println!(
+    outln!(
         "took        {} (locks {}, rows {})",
         render::seconds(totals.seconds),
         render::seconds(totals.lock_seconds),
         render::seconds(totals.read_seconds)
     );
     for warning in &snapshot.warnings {
-        println!("note        {warning}");
+        outln!("note        {warning}");
     }
-    println!();
+    outln!("");
     let rows: Vec<Vec<String>> = opened
         .tables
         .iter()

@@ -8,7 +8,7 @@ use super::{Exit, Outcome};
 pub struct Args {
     #[command(flatten)]
     repo: Repo,
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -25,7 +25,7 @@ pub fn run(args: &Args) -> Outcome {
         let damaged: Vec<String> = snapshots.damaged.iter().map(ToString::to_string).collect();
         print_json(&serde_json::json!({"snapshots": list, "damaged": damaged}))?;
     } else if snapshots.list.is_empty() && snapshots.damaged.is_empty() {
-        println!("no snapshots");
+        outln!("no snapshots");
     } else {
         let rows: Vec<Vec<String>> = snapshots
             .list
