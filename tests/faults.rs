@@ -296,7 +296,12 @@ fn a_standby_is_dumped_like_its_primary() {
                 .args(["-p", &server.port.to_string()])
                 .args(["-U", server::SUPERUSER, "-d", "postgres"]);
         }
-        ok(&mut command)
+        let output = command.output().unwrap();
+        // A standby's unlogged tables are left out, and that is said.
+        let skipped = arguments[0] == "dump" && server.port != primary.port;
+        let expected = if skipped { 3 } else { 0 };
+        assert_eq!(output.status.code(), Some(expected), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
     };
     run(&primary, &["init"]);
     let from_primary = json(&run(&primary, &["dump", "--json"]));

@@ -97,12 +97,18 @@ pub fn run(args: &Args) -> Outcome {
     shown.finish();
     let report = result?;
     let snapshot = &report.snapshot;
+    let exit = if report.skipped.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Partly
+    };
     if args.json {
         print_json(&serde_json::json!({
             "snapshot_id": report.id.to_string(),
             "snapshot": snapshot,
+            "skipped": report.skipped,
         }))?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     for warning in &snapshot.warnings {
         eprintln!("note: {warning}");

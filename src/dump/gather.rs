@@ -41,7 +41,9 @@ pub struct Read {
     pub blocks: u64,
     /// Number of large objects.
     pub large_objects: u64,
-    /// What the user should know.
+    /// What was left out.
+    pub skipped: Vec<String>,
+    /// What the user should know, what was left out first.
     pub warnings: Vec<String>,
 }
 
@@ -156,7 +158,9 @@ impl Run<'_> {
             drop(sender);
             scope.spawn(|| watch(&shared, &finished));
 
-            let sequences = self.sequences(&snapshot_ids, &shared);
+            let sequences = self
+                .sequences(&snapshot_ids, &shared)
+                .inspect_err(|_| halt());
             let read = join_all(readers);
             let encoded = join_all(encoders);
             let schema = schema
@@ -169,6 +173,7 @@ impl Run<'_> {
             match read {
                 Err(WorkerError::Stopped) => {
                     schema?;
+                    sequences?;
                     return Err(WorkerError::Stopped.into());
                 }
                 other => other?,
@@ -182,7 +187,7 @@ impl Run<'_> {
         }
         drop(registrations);
 
-        let mut warnings = plan.notes;
+        let mut warnings = plan.skipped.clone();
         warnings.append(&mut notes.into_inner().unwrap_or_else(PoisonError::into_inner));
         let mut blocks = 0;
         let mut tables = Vec::with_capacity(plan.tables.len());
@@ -205,6 +210,7 @@ impl Run<'_> {
             sequences,
             blocks,
             large_objects,
+            skipped: plan.skipped,
             warnings,
         })
     }

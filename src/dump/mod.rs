@@ -26,6 +26,9 @@ use encode::EncodeError;
 use gather::{Read, Run};
 use worker::WorkerError;
 
+/// The oldest server whose catalog is known.
+const OLDEST_SERVER: i32 = 150_000;
+
 /// What a dump is asked to do.
 #[derive(Debug, Clone)]
 pub struct DumpOptions {
@@ -50,6 +53,8 @@ pub struct DumpReport {
     pub id: SnapshotId,
     /// What it says of itself.
     pub snapshot: Snapshot,
+    /// What was left out, and why.
+    pub skipped: Vec<String>,
 }
 
 /// Why there is no snapshot.
@@ -89,6 +94,14 @@ pub enum DumpError {
         /// The first segment of the incomplete shard.
         segment: u32,
     },
+    /// The server is older than pgtide knows.
+    #[error(
+        "the server is PostgreSQL {version}; pgtide dumps from PostgreSQL 15 on\nhint: use pg_dump"
+    )]
+    OldServer {
+        /// Its version, for people.
+        version: String,
+    },
     /// The user asked to stop.
     #[error(
         "interrupted: no snapshot was written\nhint: run the same command again; what was stored already is not stored twice"
@@ -114,10 +127,14 @@ pub fn run(
             writer.abort()?;
             Err(DumpError::Interrupted)
         }
-        Ok(snapshot) => {
+        Ok((snapshot, skipped)) => {
             progress.stage(&Stage::Committing);
             let id = writer.commit(snapshot.clone())?;
-            Ok(DumpReport { id, snapshot })
+            Ok(DumpReport {
+                id,
+                snapshot,
+                skipped,
+            })
         }
         Err(error) => {
             // What went wrong first is what the user must know.
@@ -138,7 +155,7 @@ fn dump(
     options: &DumpOptions,
     interrupt: &Interrupt,
     progress: &dyn Progress,
-) -> Result<Snapshot, DumpError> {
+) -> Result<(Snapshot, Vec<String>), DumpError> {
     let began = Instant::now();
     let mut watcher = options
         .settings
@@ -155,13 +172,18 @@ fn dump(
             options.lock_wait_timeout.as_millis().max(1)
         ))
         .map_err(server("could not prepare the session"))?;
-    let facts = catalog::database_facts(&mut watcher)
-        .map_err(server("could not read the database's properties"))?;
     let version = watcher.server_version();
     let server_version = watcher
         .parameter("server_version")
         .unwrap_or_default()
         .to_owned();
+    if version < OLDEST_SERVER {
+        return Err(DumpError::OldServer {
+            version: server_version,
+        });
+    }
+    let facts = catalog::database_facts(&mut watcher)
+        .map_err(server("could not read the database's properties"))?;
     let jobs = match options.jobs {
         Some(jobs) => jobs.max(1),
         None => catalog::default_jobs(&mut watcher)
@@ -231,7 +253,7 @@ fn dump(
     };
     let root = write_root(writer, &read)?;
     let stats = writer.stats();
-    Ok(Snapshot {
+    let snapshot = Snapshot {
         time,
         finished: jiff::Timestamp::now(),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -257,7 +279,8 @@ fn dump(
         source,
         warnings: read.warnings,
         root,
-    })
+    };
+    Ok((snapshot, read.skipped))
 }
 /// Stores entries, tables and sequences, and the root that refers to them.
 fn write_root(writer: &Writer, read: &Read) -> Result<BlockId, DumpError> {

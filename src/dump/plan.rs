@@ -72,8 +72,8 @@ pub struct Plan {
     pub units: Vec<Unit>,
     /// Bytes of heap and TOAST of all tables.
     pub bytes: u64,
-    /// What the user should know.
-    pub notes: Vec<String>,
+    /// What is left out, and why.
+    pub skipped: Vec<String>,
 }
 
 /// Facts of the source that decide how rows are read.
@@ -94,13 +94,13 @@ pub fn plan(
     previous: &HashMap<(String, String), TableRecord>,
     jobs: usize,
 ) -> Result<Plan, Error> {
-    let mut notes = Vec::new();
+    let mut skipped = Vec::new();
     let relations: Vec<&Relation> = relations
         .iter()
         .filter(|r| {
             let empty = facts.standby && r.unlogged;
             if empty && r.kind == 'r' {
-                notes.push(format!(
+                skipped.push(format!(
                     "{} is unlogged: a standby does not have its rows",
                     r.display_name()
                 ));
@@ -138,7 +138,7 @@ pub fn plan(
         tables,
         units,
         bytes,
-        notes,
+        skipped,
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use crate::pg::catalog::TypeRow;
 use crate::rows::{ColumnKind, Shape};
+use crate::timescale;
 
 /// Types of extensions whose binary form is known to be portable. All other base types of extensions and users travel
 /// as text: a send function may write OIDs, or change between versions.
@@ -17,7 +18,6 @@ const PORTABLE_EXTENSION_TYPES: &[(&str, &str)] = &[
     ("ltree", "ltxtquery"),
     ("postgis", "geography"),
     ("postgis", "geometry"),
-    ("timescaledb", "compressed_data"),
     ("vector", "halfvec"),
     ("vector", "sparsevec"),
     ("vector", "vector"),
@@ -143,7 +143,10 @@ fn wrap(inner: Shape, outer: fn(Box<Shape>) -> Shape) -> Shape {
 
 fn base(row: &TypeRow, utf8: bool) -> TypeFacts {
     if let Some(extension) = &row.extension {
-        return if PORTABLE_EXTENSION_TYPES.contains(&(extension.as_str(), row.name.as_str())) {
+        let known = PORTABLE_EXTENSION_TYPES.contains(&(extension.as_str(), row.name.as_str()))
+            || (extension == timescale::EXTENSION
+                && timescale::PORTABLE_TYPES.contains(&row.name.as_str()));
+        return if known {
             TypeFacts::plain(if row.name == "citext" {
                 ColumnKind::Text
             } else {

@@ -13,6 +13,9 @@ use crate::repo::model::Source;
 /// Name of the extension.
 pub const EXTENSION: &str = "timescaledb";
 
+/// Types of the extension whose binary form is portable between databases of the same version.
+pub const PORTABLE_TYPES: &[&str] = &["compressed_data"];
+
 /// The extension's version at the source, where it is installed.
 pub fn version(source: &Source) -> Option<&str> {
     source
