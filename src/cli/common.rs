@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 use pgtide::pg::interrupt::Interrupt;
 use pgtide::pg::{ConnectionArgs, Settings};
-use pgtide::repo::Repository;
+use pgtide::repo::model::Snapshot;
+use pgtide::repo::{Repository, SnapshotId};
 use pgtide::store::{LocalStore, Store};
 
 use super::Failure;
@@ -34,6 +35,43 @@ impl Repo {
     pub fn open(&self) -> Result<Repository, Failure> {
         Ok(Repository::open(self.store()?)?)
     }
+}
+
+/// Which snapshot.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
+    #[arg(
+        value_name = "SNAPSHOT",
+        required_unless_present = "at",
+        default_value_if("at", clap::builder::ArgPredicate::IsPresent, "latest")
+    )]
+    snapshot: Option<String>,
+    /// The latest taken at this time or before, e.g. '2025-12-10 14:00'; SNAPSHOT may be latest:DATABASE
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: Option<jiff::Timestamp>,
+}
+
+impl Which {
+    /// The snapshot in the repository.
+    pub fn find(&self, repo: &Repository) -> Result<(SnapshotId, Snapshot), Failure> {
+        let wanted = self.snapshot.as_deref().unwrap_or("latest");
+        Ok(match self.at {
+            Some(at) => repo.find_at(wanted, at)?,
+            None => repo.find(wanted)?,
+        })
+    }
+}
+
+/// A time: with its zone as RFC 3339 writes it, or without one in the user's zone; a date is its first moment.
+fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time);
+    }
+    text.parse::<jiff::civil::DateTime>()
+        .and_then(|time| time.to_zoned(jiff::tz::TimeZone::system()))
+        .map(|time| time.timestamp())
+        .map_err(|error| format!("{error}; write it like '2025-12-10 14:00'"))
 }
 
 /// How to reach a server: libpq's options.
@@ -102,4 +140,18 @@ pub fn interrupt() -> Result<Interrupt, Failure> {
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     outln!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_taken_with_and_without_a_zone() {
+        let zoned = time("2025-12-10T14:00:00Z").unwrap();
+        assert_eq!(zoned.as_second(), 1_765_375_200);
+        assert!(time("2025-12-10 14:00").is_ok());
+        assert!(time("2025-12-10").is_ok());
+        assert!(time("yesterday").is_err());
+    }
 }

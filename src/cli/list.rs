@@ -6,16 +6,15 @@ use pgtide::repo::SnapshotId;
 use pgtide::restore::{self, Opened};
 use pgtide::schema::list::list_line;
 
-use super::common::{Repo, print_json};
+use super::common::{Repo, Which, print_json};
 use super::{Exit, Outcome, render};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     repo: Repo,
-    /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
-    #[arg(value_name = "SNAPSHOT")]
-    snapshot: String,
+    #[command(flatten)]
+    which: Which,
     /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
@@ -23,7 +22,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let repo = args.repo.open()?;
-    let (id, snapshot) = repo.find(&args.snapshot)?;
+    let (id, snapshot) = args.which.find(&repo)?;
     let opened = restore::open(&repo, snapshot)?;
     if args.json {
         let entries: Vec<_> = opened

@@ -6,7 +6,7 @@ use pgtide::repo::SnapshotId;
 use pgtide::restore::{self, Opened, RestoreOptions};
 use pgtide::schema::statements::RenderOptions;
 
-use super::common::{Connect, Repo, interrupt, print_json};
+use super::common::{Connect, Repo, Which, interrupt, print_json};
 use super::progress::Shown;
 use super::{Exit, Failure, Outcome, render};
 
@@ -14,9 +14,8 @@ use super::{Exit, Failure, Outcome, render};
 pub struct Args {
     #[command(flatten)]
     repo: Repo,
-    /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
-    #[arg(value_name = "SNAPSHOT")]
-    snapshot: String,
+    #[command(flatten)]
+    which: Which,
     /// Sessions that load and build in parallel [default: the cores, at most 4, at most a quarter of the server's free
     /// connections]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -64,7 +63,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let repo = args.repo.open()?;
-    let (id, snapshot) = repo.find(&args.snapshot)?;
+    let (id, snapshot) = args.which.find(&repo)?;
     let options = RestoreOptions {
         settings: args.connect.settings()?,
         jobs: args.jobs.map(usize::from),

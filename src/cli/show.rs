@@ -2,7 +2,7 @@
 
 use pgtide::restore;
 
-use super::common::{Repo, print_json};
+use super::common::{Repo, Which, print_json};
 use super::render::{self, Align};
 use super::{Exit, Outcome};
 
@@ -10,9 +10,8 @@ use super::{Exit, Outcome};
 pub struct Args {
     #[command(flatten)]
     repo: Repo,
-    /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
-    #[arg(value_name = "SNAPSHOT")]
-    snapshot: String,
+    #[command(flatten)]
+    which: Which,
     /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
@@ -20,7 +19,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let repo = args.repo.open()?;
-    let (id, snapshot) = repo.find(&args.snapshot)?;
+    let (id, snapshot) = args.which.find(&repo)?;
     let opened = restore::open(&repo, snapshot)?;
     let snapshot = &opened.snapshot;
     if args.json {

@@ -1,6 +1,6 @@
 //! Snapshots: the commit points, and how people name them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -91,11 +91,8 @@ impl Repository {
 
     /// The snapshot of that name: an id, a unique prefix of one, `latest`, or `latest:DATABASE`.
     pub fn find(&self, wanted: &str) -> Result<(SnapshotId, Snapshot), RepoError> {
-        if wanted == "latest" {
+        if is_latest(wanted) {
             return self.find_latest(wanted, None);
-        }
-        if let Some(database) = wanted.strip_prefix("latest:") {
-            return self.find_latest(wanted, Some(database));
         }
         let digits = wanted.to_ascii_lowercase();
         if !(SHORTEST_PREFIX..=64).contains(&digits.len())
@@ -122,11 +119,27 @@ impl Repository {
         }
     }
 
+    /// The newest snapshot, `latest` or `latest:DATABASE`, that was taken at that time or before.
+    pub fn find_at(
+        &self,
+        wanted: &str,
+        time: jiff::Timestamp,
+    ) -> Result<(SnapshotId, Snapshot), RepoError> {
+        if is_latest(wanted) {
+            self.find_latest(wanted, Some(time))
+        } else {
+            Err(RepoError::NotASnapshot {
+                wanted: wanted.into(),
+            })
+        }
+    }
+
     fn find_latest(
         &self,
         wanted: &str,
-        database: Option<&str>,
+        until: Option<jiff::Timestamp>,
     ) -> Result<(SnapshotId, Snapshot), RepoError> {
+        let database = wanted.strip_prefix("latest:");
         let mut snapshots = self.snapshots()?;
         // The one that cannot be read may be the latest: an older one in its place would be a silent surprise.
         if let Some(error) = snapshots.damaged.pop() {
@@ -135,19 +148,31 @@ impl Repository {
         let mut list = snapshots.list;
         list.retain(|(_, snapshot)| {
             database.is_none_or(|database| database == snapshot.source.database)
+                && until.is_none_or(|until| snapshot.time <= until)
         });
-        let sources: BTreeSet<String> = list
+        // By cluster where it is known: a server has many names, and a standby is its primary's.
+        let sources: BTreeMap<(String, &str), String> = list
             .iter()
-            .map(|(_, snapshot)| source_name(&snapshot.source))
+            .map(|(_, snapshot)| {
+                let source = &snapshot.source;
+                let name = source_name(source);
+                let cluster = source.system_identifier.clone();
+                let cluster = cluster.unwrap_or_else(|| format!("{}:{}", source.host, source.port));
+                ((cluster, source.database.as_str()), name)
+            })
             .collect();
         if sources.len() > 1 {
             return Err(RepoError::SeveralSources {
                 wanted: wanted.into(),
-                sources: sources.into_iter().collect(),
+                sources: sources.into_values().collect(),
             });
         }
         list.pop().ok_or_else(|| RepoError::NoSnapshot {
             wanted: wanted.into(),
         })
     }
+}
+
+fn is_latest(wanted: &str) -> bool {
+    wanted == "latest" || wanted.starts_with("latest:")
 }
