@@ -99,6 +99,17 @@ pub enum RestoreError {
         "the restore stopped at the first error: {0}\nhint: what was restored before stays; --continue-on-error goes on after errors and lists them"
     )]
     Failed(Box<Failure>),
+    /// Something that is to be restored could not be dropped first.
+    #[error(
+        "could not drop what is to be restored: {source}\n  statement: {statement}\nhint: drop by hand what stands in the way, or restore into an empty database (--create makes one)"
+    )]
+    Drop {
+        /// The statement, shortened.
+        statement: String,
+        /// What the server said.
+        #[source]
+        source: Error,
+    },
     /// No relation of that name is in the snapshot.
     #[error(
         "no table, view or sequence named {0:?} is in the snapshot\nhint: pgtide list shows what is"
@@ -312,6 +323,7 @@ fn preflight(
         conn,
         &opened.snapshot.source,
         &entries,
+        &large_objects::needs(opened, &chosen.tables)?,
         preflight::Wanted {
             owners: !options.render.no_owner,
             privileges: !options.render.no_privileges,
@@ -321,8 +333,9 @@ fn preflight(
     )
     .map_err(server("could not look at the target"))?;
     if let Some(version) = chosen.timescale(opened) {
+        // What the database connected to has matters only if it is the one to restore into.
         problems.others.extend(
-            timescale::problem(conn, version)
+            timescale::problem(conn, version, !options.create)
                 .map_err(server("could not look at the target's TimescaleDB"))?,
         );
     }
@@ -602,26 +615,25 @@ impl Restore<'_> {
 
     /// Drops what is to be restored, the last first. What is not there is no error.
     fn drop_existing(&self, session: &mut Session<'_>) -> Result<(), RestoreError> {
-        let statements: Vec<SqlText> = self
-            .opened
-            .entries
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(n, _)| self.chosen.entries[*n])
-            .filter_map(|(_, entry)| schema::drops::drop_if_exists(entry))
-            .collect();
+        let chosen = |n: usize| self.chosen.entries[n];
+        let statements = schema::drops::drop_all(&self.opened.entries, &chosen);
+        let conn = session.conn();
         for batch in statements.chunks((self.lock_budget / 4).max(1)) {
-            let conn = session.conn();
+            let failed = |statement: &SqlText, source| RestoreError::Drop {
+                statement: exec::shorten(statement.as_bytes()),
+                source,
+            };
             conn.execute("BEGIN")
-                .and_then(|()| {
-                    conn.batch(batch.iter().map(SqlText::as_bytes))
-                        .map_err(|error| error.source)
-                })
-                .and_then(|()| conn.execute("COMMIT"))
+                .map_err(server("could not begin to drop"))?;
+            conn.batch(batch.iter().map(SqlText::as_bytes))
+                .map_err(|error| failed(&batch[error.index.min(batch.len() - 1)], error.source))?;
+            conn.execute("COMMIT")
                 .map_err(server("could not drop what is to be restored"))?;
         }
-        Ok(())
+        let objects = large_objects::needs(self.opened, &self.chosen.tables)?;
+        large_objects::drop_existing(conn, &objects).map_err(server(
+            "could not drop the large objects that are to be restored",
+        ))
     }
 
     /// Restores entries one after the other, many in one transaction.
