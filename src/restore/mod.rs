@@ -582,15 +582,24 @@ impl Restore<'_> {
     }
 
     fn graph_pre(&self) -> Vec<usize> {
+        let done = self.before_timescale();
         self.opened
             .graph
             .pre
             .iter()
             .copied()
-            .filter(|&n| self.chosen.entries[n])
-            .filter(|&n| {
-                self.timescale.is_none() || !timescale::is_extension(&self.opened.entries[n])
-            })
+            .filter(|n| self.chosen.entries[*n] && !done.contains(n))
+            .collect()
+    }
+
+    /// The entries that come before the restoring state: TimescaleDB, and the schema that it lives in.
+    fn before_timescale(&self) -> Vec<usize> {
+        if self.timescale.is_none() {
+            return Vec::new();
+        }
+        let source = &self.opened.snapshot.source;
+        let pre = self.opened.graph.pre.iter().copied();
+        pre.filter(|&n| timescale::is_before_restoring(&self.opened.entries[n], source))
             .collect()
     }
 
@@ -600,12 +609,18 @@ impl Restore<'_> {
             return Ok(());
         };
         let mut conn = self.connect()?;
-        let entries = &self.opened.entries;
-        // The schema that the extension is to live in comes before it.
-        for &n in &self.opened.graph.pre {
-            let entry = &entries[n];
-            if timescale::is_extension(entry) {
-                conn.execute(timescale::create_extension(entry, version).as_bytes())
+        let mut renderer = statements::Renderer::new(self.options.render);
+        for n in self.before_timescale() {
+            let entry = &self.opened.entries[n];
+            let statements = if timescale::is_extension(entry) {
+                // It must be the first of its session.
+                conn = self.connect()?;
+                vec![timescale::create_extension(entry, version)]
+            } else {
+                renderer.statements(entry)
+            };
+            for statement in statements {
+                conn.execute(statement.as_bytes())
                     .map_err(server("could not create the extension timescaledb"))?;
             }
         }

@@ -10,7 +10,6 @@ use crate::pg::catalog::{qualified, quote_literal};
 const PARTS_OF_TABLES: &[&str] = &[
     "CHECK CONSTRAINT",
     "CONSTRAINT",
-    "DEFAULT",
     "INDEX",
     "INDEX ATTACH",
     "POLICY",
@@ -48,7 +47,10 @@ pub fn drop_if_exists(entry: &TocEntry) -> Option<SqlText> {
     }
     // Views that stand in for each other are replaced first, and dropped then.
     if statement.starts_with("CREATE OR REPLACE VIEW") {
-        let name = qualified(&entry.namespace.as_ref()?.to_lossy(), &entry.tag.to_lossy());
+        // As a rule, it is called after the view and _RETURN.
+        let tag = entry.tag.to_lossy();
+        let view = tag.strip_suffix(" _RETURN").unwrap_or(&tag);
+        let name = qualified(&entry.namespace.as_ref()?.to_lossy(), view);
         return Some(SqlText::from(format!(
             "DO {};",
             quote_literal(&format!(
@@ -60,6 +62,16 @@ pub fn drop_if_exists(entry: &TocEntry) -> Option<SqlText> {
     // The large objects' entries.
     if entry.desc.starts_with("BLOB") {
         return Some(SqlText::from(statement));
+    }
+    // Sequences are dropped before the tables that use them. There is no IF EXISTS for a column.
+    if entry.desc == "DEFAULT" {
+        let absent = "undefined_column OR undefined_table OR invalid_schema_name";
+        return Some(SqlText::from(format!(
+            "DO {};",
+            quote_literal(&format!(
+                "BEGIN {statement} EXCEPTION WHEN {absent} THEN NULL; END"
+            ))
+        )));
     }
     let mut text = statement.to_owned();
     if let Some(rest) = text.strip_prefix("ALTER TABLE ") {
@@ -137,7 +149,7 @@ mod tests {
             (
                 "DEFAULT",
                 "ALTER TABLE public.t ALTER COLUMN c DROP DEFAULT;\n",
-                "ALTER TABLE IF EXISTS public.t ALTER COLUMN c DROP DEFAULT;",
+                "DO 'BEGIN ALTER TABLE public.t ALTER COLUMN c DROP DEFAULT; EXCEPTION WHEN undefined_column OR undefined_table OR invalid_schema_name THEN NULL; END';",
             ),
             (
                 "PROCEDURAL LANGUAGE",

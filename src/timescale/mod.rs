@@ -67,6 +67,13 @@ pub fn is_extension(entry: &TocEntry) -> bool {
     entry.desc == "EXTENSION" && entry.tag.to_lossy() == EXTENSION
 }
 
+/// Whether the entry comes before the restoring state: the extension, and the schema it lives in.
+pub fn is_before_restoring(entry: &TocEntry, source: &Source) -> bool {
+    let mut extensions = source.extensions.iter().filter(|e| e.name == EXTENSION);
+    is_extension(entry)
+        || (entry.desc == "SCHEMA" && extensions.any(|e| entry.tag.to_lossy() == e.schema.as_str()))
+}
+
 /// Whether the entry would carry a restoring state of the source over.
 pub fn is_restoring_setting(entry: &TocEntry) -> bool {
     entry.desc == "DATABASE PROPERTIES" && entry.defn.to_lossy().contains("timescaledb.restoring")

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use pgtide::repo::model::TableRole;
+
 use super::program::Repo;
 use super::testbed::{Database, any_text, sql_file};
 
@@ -79,6 +81,8 @@ pub fn not_analysed(database: &Database) -> String {
 pub fn digests(repo: &Repo, id: &str) -> BTreeMap<String, String> {
     let opened = repo.open(id);
     let tables = opened.tables.iter().filter(|t| t.load_through.is_none());
+    // A page of a large object that only marks where the object was cut is not written again.
+    let tables = tables.filter(|t| t.role != TableRole::LargeObjects);
     tables
         .map(|t| {
             (
@@ -97,5 +101,12 @@ pub fn assert_restored(repo: &Repo, id: &str, source: &Database, target: &Databa
     assert_eq!(not_analysed(target), "", "without statistics");
     let again = repo.dump(target, &[]);
     let (before, after) = (digests(repo, id), digests(repo, &again));
-    assert_eq!(before, after, "row digests");
+    let differ: Vec<_> = before
+        .iter()
+        .filter(|(table, digest)| after.get(*table) != Some(digest))
+        .collect();
+    assert!(
+        differ.is_empty() && before.len() == after.len(),
+        "row digests: {differ:?}"
+    );
 }

@@ -17,7 +17,9 @@ WITH hashed AS (
      WHERE p.partstrat = 'h' AND t.typtype = 'e'
 ), of_interest AS (
     SELECT c.oid, c.relkind, c.relispopulated, c.reltoastrelid, format('%I.%I', n.nspname, c.relname) AS name,
-           h.oid IS NOT NULL AS whole
+           h.oid IS NOT NULL AS whole,
+           -- Of an extension's table those rows that belong to the user.
+           (SELECT string_agg(u.condition, ' ') FROM pg_extension e, unnest(e.extconfig, e.extcondition) u (oid, condition) WHERE u.oid = c.oid) AS condition
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN hashed h ON h.oid = c.oid
      WHERE (c.relkind IN ('r', 'm') OR h.oid IS NOT NULL) AND c.relpersistence <> 't'
        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\_toast%'
@@ -32,7 +34,7 @@ WITH hashed AS (
 SELECT CASE
     WHEN NOT relispopulated THEN format('SELECT ''rows'', %L, ''not populated''', replace(name, E'\n', '\n'))
     ELSE format(
-        'SELECT ''rows'', %L, count(*) || '' rows '' || coalesce(sum(hashtextextended(%s, 0)::numeric), 0) FROM %s %s AS "whole row"',
+        'SELECT ''rows'', %L, count(*) || '' rows '' || coalesce(sum(hashtextextended(%s, 0)::numeric), 0) FROM %s %s AS "whole row" %s',
         replace(name, E'\n', '\n'),
         -- The text of a row may be longer than a text may be: where that is near, a digest stands for each column.
         CASE WHEN pg_relation_size(nullif(reltoastrelid, 0)) > 50000000 THEN (
@@ -42,7 +44,7 @@ SELECT CASE
               FROM pg_attribute a WHERE a.attrelid = of_interest.oid AND a.attnum > 0 AND NOT a.attisdropped)
         ELSE '"whole row"::text' END,
         CASE WHEN whole OR relkind = 'm' THEN '' ELSE 'ONLY' END,
-        name)
+        name, condition)
     END
 FROM of_interest ORDER BY name
 \gexec
