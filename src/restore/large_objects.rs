@@ -10,9 +10,10 @@ use crate::pg::catalog::quote_literal;
 use crate::repo::model::{BlockRef, TableRecord, TableRole};
 use crate::rows::Decoder;
 
+use super::Opened;
 use super::exec::{Failure, Shared};
 use super::load::{self, Count, LoadError};
-use super::{Halt, Opened};
+use super::steps::Halt;
 
 /// Payload of pages that one transaction writes.
 const RUN_BYTES: u64 = 64 << 20;
