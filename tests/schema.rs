@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use pgtide::pg::archive::{Archive, TocEntry};
@@ -16,168 +16,28 @@ use pgtide::schema::statements::{
 };
 use pgtide::schema::store::{decode, encode};
 
-/// One server of the testbed.
-struct Server {
-    version: &'static str,
-    url: String,
-    env: Vec<(String, String)>,
+mod common;
+
+use common::testbed::{Database, Server, conninfo, run};
+
+/// Of this server's version.
+fn pg_dump(server: &Server) -> PgDump {
+    let command = server.program_name("DUMP", "pg_dump");
+    PgDump::find(Some(&command), server.major() * 10_000).unwrap()
 }
 
-/// A database that is gone when the test is.
-struct Database<'a> {
-    server: &'a Server,
-    name: String,
-}
-
-fn var(version: &str, what: &str) -> Option<String> {
-    std::env::var(format!("PGTIDE_TEST_PG{version}_{what}"))
-        .ok()
-        .filter(|value| !value.is_empty())
-}
-
-impl Server {
-    fn find(version: &'static str) -> Option<Server> {
-        let Some(url) = var(version, "URL") else {
-            eprintln!("PostgreSQL {version}: not run, PGTIDE_TEST_PG{version}_URL is not set");
-            return None;
-        };
-        let mut server = Server {
-            version,
-            url,
-            env: Vec::new(),
-        };
-        let address = server.psql("postgres", &["-c", r"\echo :HOST :PORT :USER"]);
-        let mut address = address.split_whitespace().map(str::to_string);
-        for name in ["PGHOST", "PGPORT", "PGUSER"] {
-            server.env.push((name.to_string(), address.next().unwrap()));
-        }
-        server.env.extend(
-            std::env::var("PGPASSWORD")
-                .ok()
-                .map(|value| ("PGPASSWORD".to_string(), value)),
-        );
-        Some(server)
-    }
-
-    fn program(&self, what: &str, default: &str) -> Command {
-        let mut command =
-            Command::new(var(self.version, what).unwrap_or_else(|| default.to_string()));
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command
-    }
-
-    fn psql_command(&self, database: &str, arguments: &[&str]) -> Command {
-        let mut command = self.program("PSQL", "psql");
-        command
-            .args(["-XAtq", "-v", "ON_ERROR_STOP=1"])
-            .args(arguments);
-        let address = if self.env.is_empty() {
-            self.url.clone()
-        } else {
-            conninfo(database)
-        };
-        command.arg("-d").arg(address);
-        command
-    }
-
-    fn psql(&self, database: &str, arguments: &[&str]) -> String {
-        run(self.psql_command(database, arguments))
-    }
-
-    fn database(&self, name: &str, options: &str) -> Database<'_> {
-        let name = format!("pgtide_schema_{name}");
-        self.drop(&name);
-        let create = format!(
-            "CREATE DATABASE {} TEMPLATE template0 {options}",
-            quoted(&name)
-        );
-        self.psql("postgres", &["-c", &create]);
-        Database { server: self, name }
-    }
-
-    /// Also what an earlier run may have left.
-    fn drop(&self, name: &str) {
-        let subscription = "DROP SUBSCRIPTION IF EXISTS nothing_comes";
-        let _ = self.psql_command(name, &["-c", subscription]).output();
-        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
-        let _ = self.psql_command("postgres", &["-c", &drop]).output();
-    }
-
-    fn dump(&self) -> PgDump {
-        let major: i32 = self.version.parse().unwrap();
-        PgDump::find(var(self.version, "DUMP").as_deref(), major * 10_000).unwrap()
+fn connection(database: &Database) -> ChildConnection {
+    ChildConnection {
+        env: database.server.env.clone(),
+        dbname: database.name.clone(),
     }
 }
 
-impl Database<'_> {
-    fn psql(&self, arguments: &[&str]) -> String {
-        self.server.psql(&self.name, arguments)
-    }
-
-    fn connection(&self) -> ChildConnection {
-        ChildConnection {
-            env: self.server.env.clone(),
-            dbname: self.name.clone(),
-        }
-    }
-
-    fn archive(&self) -> Archive {
-        let running = self
-            .server
-            .dump()
-            .schema(&self.connection(), &SchemaRequest::default())
-            .unwrap();
-        running.wait().unwrap().0
-    }
-
-    fn plain_schema(&self) -> String {
-        let mut command = self.server.program("DUMP", "pg_dump");
-        command.args(["-s", "-d", &self.name]);
-        let text = run(command);
-        // The key of a psql command that newer versions write is random.
-        text.lines()
-            .filter(|line| !line.starts_with('\\'))
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-}
-
-impl Drop for Database<'_> {
-    fn drop(&mut self) {
-        self.server.drop(&self.name);
-    }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A name that libpq does not take for a connection string.
-fn conninfo(name: &str) -> String {
-    format!(
-        "dbname='{}'",
-        name.replace('\\', "\\\\").replace('\'', "\\'")
-    )
-}
-
-fn run(mut command: Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn rich<'a>(server: &'a Server, name: &str) -> Database<'a> {
-    let database = server.database(name, "ENCODING 'UTF8' LOCALE 'C.UTF-8'");
-    for (file, since) in [("rich.sql", 15), ("rich-17.sql", 17), ("rich-18.sql", 18)] {
-        if server.version.parse::<i32>().unwrap() >= since {
-            let path = format!("{}/tests/sql/{file}", env!("CARGO_MANIFEST_DIR"));
-            database.psql(&["-1", "-f", &path]);
-        }
-    }
-    database
+fn archive(database: &Database) -> Archive {
+    let running = pg_dump(database.server)
+        .schema(&connection(database), &SchemaRequest::default())
+        .unwrap();
+    running.wait().unwrap().0
 }
 
 /// The entries that make something, in the order of a serial restore.
@@ -252,7 +112,7 @@ fn statements_are_those_of_pg_restore(version: &'static str) {
     let Some(server) = Server::find(version) else {
         return;
     };
-    let database = rich(&server, &format!("rich_{version}"));
+    let database = server.rich(&format!("schema_rich_{version}"));
     database.psql(&[
         "-c",
         &format!(
@@ -269,7 +129,7 @@ fn statements_are_those_of_pg_restore(version: &'static str) {
          WITH (connect = false, slot_name = NONE)",
     ]);
 
-    let entries = database.archive().entries;
+    let entries = archive(&database).entries;
     let kinds: HashMap<&str, usize> = entries.iter().fold(HashMap::new(), |mut kinds, entry| {
         *kinds.entry(entry.desc.as_str()).or_default() += 1;
         kinds
@@ -307,7 +167,7 @@ fn statements_are_those_of_pg_restore(version: &'static str) {
         "-C",
         "-Fc",
         "-d",
-        &database.name,
+        &conninfo(&database.name),
     ]);
     command.stdout(std::fs::File::create(&file).unwrap());
     run(command);
@@ -356,10 +216,7 @@ fn statements_are_those_of_pg_restore(version: &'static str) {
     assert_eq!(decode(items, &order).unwrap(), again);
 
     // And it restores.
-    let copy = server.database(
-        &format!("copy_{version}"),
-        "ENCODING 'UTF8' LOCALE 'C.UTF-8'",
-    );
+    let copy = server.empty(&format!("schema_copy_{version}"));
     let mut sql: String = session_settings(&entries)
         .iter()
         .map(|(name, value)| format!("SET {name} = '{value}';\n"))
@@ -415,7 +272,7 @@ fn bytes_of_other_encodings_survive() {
             )
             .unwrap();
             database.psql(&["-f", file.path().to_str().unwrap()]);
-            let entries = database.archive().entries;
+            let entries = archive(&database).entries;
             let table = entries.iter().find(|entry| entry.desc == "TABLE").unwrap();
             assert_eq!(table.tag.as_bytes(), b"caf\xe9");
             assert!(
@@ -472,17 +329,15 @@ fn a_lock_is_waited_for_no_longer_than_allowed_and_a_killed_dump_leaves_no_sessi
             lock_wait_timeout: Some(Duration::from_millis(200)),
             ..Default::default()
         };
-        let error = server
-            .dump()
-            .schema(&database.connection(), &request)
+        let error = pg_dump(&server)
+            .schema(&connection(&database), &request)
             .unwrap()
             .wait()
             .unwrap_err();
         assert!(error.is_lock_timeout(), "{error}");
 
-        let running = server
-            .dump()
-            .schema(&database.connection(), &SchemaRequest::default())
+        let running = pg_dump(&server)
+            .schema(&connection(&database), &SchemaRequest::default())
             .unwrap();
         let dumps = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND \
                      datname = current_database() AND wait_event_type = 'Lock'";
@@ -507,13 +362,12 @@ fn a_snapshot_is_used_and_a_bad_one_is_an_error() {
         snapshot: Some("00000003-0000001B-1".into()),
         ..Default::default()
     };
-    let error = server
-        .dump()
-        .schema(&database.connection(), &request)
+    let error = pg_dump(&server)
+        .schema(&connection(&database), &request)
         .unwrap()
         .wait()
         .unwrap_err();
     assert!(error.to_string().contains("snapshot"), "{error}");
     assert!(!error.is_lock_timeout());
-    assert!(!database.archive().entries.is_empty());
+    assert!(!archive(&database).entries.is_empty());
 }

@@ -305,7 +305,7 @@ fn count(table: &TableRecord) -> Count {
 }
 
 /// A statement on one line, cut where it gets long.
-fn shorten(statement: &[u8]) -> String {
+pub fn shorten(statement: &[u8]) -> String {
     const SHOWN: usize = 400;
     let text = String::from_utf8_lossy(statement);
     let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,120 +1,125 @@
-//! Large objects: created with their ids, filled page by page, then given owners, privileges and comments.
+//! Large objects: created with their ids, given owners, privileges and comments, then filled page by page.
+//!
+//! What the repository has of them goes into temporary tables as it is, and the server makes the objects from there: so
+//! it reads names and comments in the encoding they were written in, and privileges in its own form.
+
+use std::collections::BTreeSet;
 
 use crate::pg::Connection;
 use crate::pg::catalog::quote_literal;
 use crate::repo::model::{BlockRef, TableRecord, TableRole};
 use crate::rows::Decoder;
 
+use super::Opened;
 use super::exec::{Failure, Shared};
 use super::load::{self, Count, LoadError};
-use super::{Halt, Opened};
+use super::steps::Halt;
 
 /// Payload of pages that one transaction writes.
 const RUN_BYTES: u64 = 64 << 20;
-/// Large objects that one transaction creates: each takes a lock.
-const CREATE_BATCH: usize = 500;
+/// Large objects that one transaction creates or drops: each takes a lock.
+const BATCH: usize = 500;
 
-/// Where pages go on their way: as rows, from which the server writes them.
-const STAGING: &str = "pg_temp.pgtide_large_object";
+/// Where pages go on their way.
+const PAGES: &str = "pg_temp.pgtide_large_object";
+/// Where owners, privileges and comments go on their way.
+const METADATA: &str = "pg_temp.pgtide_large_object_metadata";
 
-/// Restores all large objects of the snapshot, if it has any and they are wanted.
-pub fn restore(
-    conn: &mut Connection,
-    opened: &Opened,
-    shared: &Shared<'_>,
-    wanted: &[bool],
-) -> Result<(), Halt> {
-    let of_role = |role: &TableRole| {
-        let tables = opened.tables.iter().zip(wanted);
-        tables
-            .filter(|(table, wanted)| **wanted && table.role == *role)
-            .map(|(table, _)| table)
-            .next()
-    };
-    let Some(metadata) = of_role(&TableRole::LargeObjectMetadata) else {
-        return Ok(());
-    };
-    let result = create(conn, opened, metadata, shared).and_then(|()| {
-        of_role(&TableRole::LargeObjects).map_or(Ok(()), |pages| fill(conn, opened, pages, shared))
-    });
-    match result {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // Whatever was begun goes back; a session that is lost says so at its next statement.
-            let _ = conn.execute("ROLLBACK");
-            let go_on = shared.failed(Failure {
-                object: "large objects".to_owned(),
-                statement: String::new(),
-                error: error.to_string(),
-            });
-            if go_on { Ok(()) } else { Err(Halt) }
-        }
-    }
+/// What a large object needs at the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needs {
+    /// Its id, which must be free.
+    pub oid: u32,
+    /// Its owner.
+    pub owner: Option<String>,
+    /// Roles that its privileges name.
+    pub roles: BTreeSet<String>,
 }
 
-/// Creates the objects with their owners, privileges and comments.
-fn create(
-    conn: &mut Connection,
-    opened: &Opened,
-    metadata: &TableRecord,
-    shared: &Shared<'_>,
-) -> Result<(), LoadError> {
+fn of_role<'o>(opened: &'o Opened, wanted: &[bool], role: &TableRole) -> Option<&'o TableRecord> {
+    let mut tables = opened.tables.iter().zip(wanted);
+    tables
+        .find(|(table, wanted)| **wanted && table.role == *role)
+        .map(|(table, _)| table)
+}
+
+/// What the large objects of the snapshot need, as far as they are wanted.
+pub fn needs(opened: &Opened, wanted: &[bool]) -> Result<Vec<Needs>, crate::repo::RepoError> {
+    let mut found = Vec::new();
+    let Some(metadata) = of_role(opened, wanted, &TableRole::LargeObjectMetadata) else {
+        return Ok(found);
+    };
     let mut decoder = Decoder::new();
     let (mut scratch, mut payload) = (Vec::new(), Vec::new());
     for block in load::blocks(&opened.reader, metadata)? {
         opened
             .reader
             .read(&block.id, &mut decoder, &mut scratch, &mut payload)?;
-        let text = String::from_utf8_lossy(&payload);
-        let lines: Vec<&str> = text.lines().collect();
-        for lines in lines.chunks(CREATE_BATCH) {
-            let statements: Vec<String> =
-                lines.iter().flat_map(|line| object(line, shared)).collect();
-            conn.execute("BEGIN")?;
-            conn.batch(statements.iter().map(String::as_bytes))
-                .map_err(|error| error.source)?;
-            conn.execute("COMMIT")?;
-        }
+        found.extend(payload.split(|byte| *byte == b'\n').filter_map(needs_of));
     }
-    Ok(())
+    Ok(found)
 }
 
-/// The statements that make one large object, from its line of COPY text: id, owner, privileges, comment.
-fn object(line: &str, shared: &Shared<'_>) -> Vec<String> {
-    let fields: Vec<Option<String>> = line.split('\t').map(unescape).collect();
-    let field = |n: usize| fields.get(n).cloned().flatten();
-    let Some(oid) = field(0) else {
-        return Vec::new();
+/// From a line of COPY text: id, owner, privileges, comment. A role whose name is not in UTF-8 is left to the server.
+fn needs_of(line: &[u8]) -> Option<Needs> {
+    let mut fields = line.split(|byte| *byte == b'\t');
+    let mut field = || unescape(std::str::from_utf8(fields.next()?).ok()?);
+    let oid = field()?.parse().ok()?;
+    let owner = field();
+    let roles = field().map(|acl| roles_of(&acl)).unwrap_or_default();
+    Some(Needs { oid, owner, roles })
+}
+
+/// The roles in a text of privileges, such as `{owner=rw/owner,"\"odd role\"=r/owner",=r/owner}`.
+fn roles_of(acl: &str) -> BTreeSet<String> {
+    let mut roles = BTreeSet::new();
+    for item in array_items(acl) {
+        let (grantee, rest) = role_name(&item);
+        roles.insert(grantee);
+        if let Some((_, grantor)) = rest.split_once('/') {
+            roles.insert(role_name(grantor).0);
+        }
+    }
+    // Everybody has no name.
+    roles.remove("");
+    roles
+}
+
+/// The elements of an array, as the server prints it.
+fn array_items(text: &str) -> Vec<String> {
+    let mut items = Vec::new();
+    let mut item = String::new();
+    let mut quoted = false;
+    let mut chars = text.strip_prefix('{').unwrap_or(text).chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => item.extend(chars.next()),
+            '"' => quoted = !quoted,
+            ',' | '}' if !quoted => items.push(std::mem::take(&mut item)),
+            c => item.push(c),
+        }
+    }
+    items
+}
+
+/// The name at the beginning of a text, in quotes where it needs them, and what comes after it.
+fn role_name(text: &str) -> (String, &str) {
+    let Some(mut rest) = text.strip_prefix('"') else {
+        let end = text.find(['=', '/']).unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
     };
-    let mut statements = vec![format!("SELECT pg_catalog.lo_create('{oid}')")];
-    if let (Some(owner), false) = (field(1), shared.render.no_owner) {
-        statements.push(format!(
-            "ALTER LARGE OBJECT {oid} OWNER TO {}",
-            crate::pg::catalog::quote_ident(&owner)
-        ));
+    let mut name = String::new();
+    while let Some((before, after)) = rest.split_once('"') {
+        name.push_str(before);
+        match after.strip_prefix('"') {
+            Some(after) => {
+                name.push('"');
+                rest = after;
+            }
+            None => return (name, after),
+        }
     }
-    if let (Some(acl), false) = (field(2), shared.render.no_privileges) {
-        // The server itself reads its form of the privileges.
-        let acl = quote_literal(&acl);
-        statements.push(format!(
-            "DO {}",
-            quote_literal(&format!(
-                "DECLARE g record; BEGIN
-                 EXECUTE 'REVOKE ALL ON LARGE OBJECT {oid} FROM ' || (SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(lomowner)) FROM pg_catalog.pg_largeobject_metadata WHERE oid = '{oid}');
-                 FOR g IN SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS role, a.privilege_type AS what, a.is_grantable AS further
-                   FROM pg_catalog.aclexplode({acl}::pg_catalog.aclitem[]) a LOOP
-                   EXECUTE 'GRANT ' || g.what || ' ON LARGE OBJECT {oid} TO ' || g.role || CASE WHEN g.further THEN ' WITH GRANT OPTION' ELSE '' END;
-                 END LOOP; END"
-            ))
-        ));
-    }
-    if let Some(comment) = field(3) {
-        statements.push(format!(
-            "COMMENT ON LARGE OBJECT {oid} IS {}",
-            quote_literal(&comment)
-        ));
-    }
-    statements
+    (name, "")
 }
 
 /// A field of COPY text.
@@ -143,6 +148,140 @@ fn unescape(field: &str) -> Option<String> {
     Some(value)
 }
 
+/// Which of these ids the database has.
+pub fn existing(conn: &mut Connection, needs: &[Needs]) -> Result<Vec<u32>, crate::pg::Error> {
+    let oids: Vec<u32> = needs.iter().map(|n| n.oid).collect();
+    let mut found = Vec::new();
+    for oids in oids.chunks(10_000) {
+        let rows = conn.query(&format!(
+            "SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE oid = ANY ('{}') ORDER BY oid",
+            crate::pg::catalog::oid_array(oids)
+        ))?;
+        found.extend(
+            rows.iter()
+                .filter_map(|row| row.get(0)?.parse::<u32>().ok()),
+        );
+    }
+    Ok(found)
+}
+
+/// Drops those that are there.
+pub fn drop_existing(conn: &mut Connection, needs: &[Needs]) -> Result<(), crate::pg::Error> {
+    for oids in existing(conn, needs)?.chunks(BATCH) {
+        conn.execute(&format!(
+            "SELECT pg_catalog.count(pg_catalog.lo_unlink(oid)) FROM pg_catalog.unnest('{}'::pg_catalog.oid[]) AS oid",
+            crate::pg::catalog::oid_array(oids)
+        ))?;
+    }
+    Ok(())
+}
+
+/// Restores all large objects of the snapshot, if it has any and they are wanted.
+pub fn restore(
+    conn: &mut Connection,
+    opened: &Opened,
+    shared: &Shared<'_>,
+    wanted: &[bool],
+) -> Result<(), Halt> {
+    let Some(metadata) = of_role(opened, wanted, &TableRole::LargeObjectMetadata) else {
+        return Ok(());
+    };
+    let pages = of_role(opened, wanted, &TableRole::LargeObjects);
+    let result = create(conn, opened, metadata, shared)
+        .and_then(|()| pages.map_or(Ok(()), |pages| fill(conn, opened, pages, shared)));
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            // Whatever was begun goes back; a session that is lost says so at its next statement.
+            let _ = conn.execute("ROLLBACK");
+            let go_on = shared.failed(Failure {
+                object: "large objects".to_owned(),
+                statement: String::new(),
+                error: error.to_string(),
+            });
+            if go_on { Ok(()) } else { Err(Halt) }
+        }
+    }
+}
+
+/// Creates the objects with their owners, privileges and comments.
+fn create(
+    conn: &mut Connection,
+    opened: &Opened,
+    metadata: &TableRecord,
+    shared: &Shared<'_>,
+) -> Result<(), LoadError> {
+    conn.execute(&format!(
+        "CREATE TEMPORARY TABLE {} (n int4 GENERATED ALWAYS AS IDENTITY, oid oid, owner text, acl text, comment text)",
+        METADATA.trim_start_matches("pg_temp.")
+    ))?;
+    let blocks = load::blocks(&opened.reader, metadata)?;
+    let encoding = quote_literal(shared.encoding.unwrap_or("UTF8"));
+    conn.execute("BEGIN")?;
+    load::load(
+        conn,
+        &opened.reader,
+        &format!(
+            "SET LOCAL client_encoding = {encoding}; COPY {METADATA} (oid, owner, acl, comment) FROM STDIN"
+        ),
+        &blocks,
+        Count::Exact,
+        shared.progress,
+    )?;
+    conn.execute("COMMIT")?;
+    let objects: usize = metadata.digest.rows.try_into().unwrap_or(usize::MAX);
+    for first in (0..objects).step_by(BATCH) {
+        conn.execute(&make_statement(first, first + BATCH, shared))?;
+    }
+    Ok(())
+}
+
+/// The statement that makes the objects after the `first`th up to the `last`th.
+fn make_statement(first: usize, last: usize, shared: &Shared<'_>) -> String {
+    let owner = if shared.render.no_owner {
+        ""
+    } else {
+        "EXECUTE pg_catalog.format('ALTER LARGE OBJECT %s OWNER TO %I', o.oid, o.owner);"
+    };
+    // Privileges that the owner gave first: others pass them on. What the owner has goes to whoever owns it now.
+    let privileges = if shared.render.no_privileges {
+        ""
+    } else {
+        "IF o.acl IS NOT NULL THEN
+           SELECT pg_catalog.pg_get_userbyid(m.lomowner) INTO owner FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid = o.oid;
+           EXECUTE pg_catalog.format('REVOKE ALL ON LARGE OBJECT %s FROM %I', o.oid, owner);
+         END IF;
+         -- No privileges at all are an array without dimensions, which aclexplode does not take.
+         FOR g IN SELECT pg_catalog.pg_get_userbyid(a.grantor) AS grantor, a.grantee = 0 AS everybody, pg_catalog.pg_get_userbyid(a.grantee) AS grantee,
+             a.privilege_type AS what, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS further
+             FROM pg_catalog.aclexplode(nullif(o.acl, '{}')::pg_catalog.aclitem[]) WITH ORDINALITY a (grantor, grantee, privilege_type, is_grantable, n)
+             ORDER BY pg_catalog.pg_get_userbyid(a.grantor) <> o.owner, a.n LOOP
+           IF g.grantor <> o.owner THEN
+             EXECUTE pg_catalog.format('SET LOCAL ROLE %I', g.grantor);
+           END IF;
+           EXECUTE pg_catalog.format('GRANT %s ON LARGE OBJECT %s TO %s%s', g.what, o.oid,
+             CASE WHEN g.everybody THEN 'PUBLIC' WHEN g.grantee = o.owner THEN pg_catalog.quote_ident(owner) ELSE pg_catalog.quote_ident(g.grantee) END, g.further);
+           IF g.grantor <> o.owner THEN
+             RESET ROLE;
+           END IF;
+         END LOOP;"
+    };
+    let body = format!(
+        "DECLARE o record; g record; owner name;
+         BEGIN
+           FOR o IN SELECT m.oid, m.owner, m.acl, m.comment FROM {METADATA} m WHERE m.n > {first} AND m.n <= {last} ORDER BY m.n LOOP
+             PERFORM pg_catalog.lo_create(o.oid);
+             IF o.comment IS NOT NULL THEN
+               EXECUTE pg_catalog.format('COMMENT ON LARGE OBJECT %s IS %L', o.oid, o.comment);
+             END IF;
+             {owner}
+             {privileges}
+           END LOOP;
+         END"
+    );
+    format!("DO {}", quote_literal(&body))
+}
+
 /// Writes the pages, run by run.
 fn fill(
     conn: &mut Connection,
@@ -152,7 +291,7 @@ fn fill(
 ) -> Result<(), LoadError> {
     conn.execute(&format!(
         "CREATE TEMPORARY TABLE {} (loid oid, pageno int4, data bytea)",
-        STAGING.trim_start_matches("pg_temp.")
+        PAGES.trim_start_matches("pg_temp.")
     ))?;
     let blocks = load::blocks(&opened.reader, pages)?;
     let mut rest = &blocks[..];
@@ -160,7 +299,7 @@ fn fill(
         let run = run_of(rest);
         let (now, later) = rest.split_at(run);
         conn.execute("BEGIN")?;
-        let sql = format!("COPY {STAGING} (loid, pageno, data) FROM STDIN WITH (FORMAT binary)");
+        let sql = format!("COPY {PAGES} (loid, pageno, data) FROM STDIN WITH (FORMAT binary)");
         load::load(
             conn,
             &opened.reader,
@@ -169,10 +308,18 @@ fn fill(
             Count::Exact,
             shared.progress,
         )?;
-        // A page of a large object is a quarter of a page of the server.
+        // A page of a large object is a quarter of a page of the server. A page without bytes, after a cut at its
+        // beginning, marks nothing but the end of the object: it makes the object that long, if it is not yet.
         conn.execute(&format!(
-            "SELECT pg_catalog.count(pg_catalog.lo_put(loid, pageno::int8 * (pg_catalog.current_setting('block_size')::int8 / 4), data)::text) FROM {STAGING};
-             TRUNCATE {STAGING}; COMMIT"
+            "SELECT pg_catalog.count(pg_catalog.lo_put(loid, pageno::int8 * (pg_catalog.current_setting('block_size')::int8 / 4), data)::text)
+               FROM {PAGES} WHERE data <> '';
+             DO $$ DECLARE p record; fd int4; BEGIN
+               FOR p IN SELECT loid, pageno::int8 * (pg_catalog.current_setting('block_size')::int8 / 4) AS size FROM {PAGES} WHERE data = '' LOOP
+                 fd := pg_catalog.lo_open(p.loid, x'60000'::int4);
+                 IF pg_catalog.lo_lseek64(fd, 0, 2) < p.size THEN PERFORM pg_catalog.lo_truncate64(fd, p.size); END IF;
+                 PERFORM pg_catalog.lo_close(fd);
+               END LOOP; END $$;
+             TRUNCATE {PAGES}; COMMIT"
         ))?;
         rest = later;
     }
@@ -200,5 +347,22 @@ mod tests {
         assert_eq!(unescape("\\N"), None);
         assert_eq!(unescape("a\\tb\\\\c\\n"), Some("a\tb\\c\n".to_owned()));
         assert_eq!(unescape(""), Some(String::new()));
+    }
+
+    #[test]
+    fn roles_are_found_in_privileges_however_they_are_quoted() {
+        let acl = r#"{owner=rw/owner,"\"odd \"\"role\\\\, =/\"=r*/owner","=r/\"Other One\""}"#;
+        let roles: Vec<String> = roles_of(acl).into_iter().collect();
+        assert_eq!(roles, ["Other One", r#"odd "role\\, =/"#, "owner"]);
+        assert!(roles_of("{}").is_empty());
+    }
+
+    #[test]
+    fn a_line_says_what_its_object_needs() {
+        let needs = needs_of(b"4711\tme\t{you=r/me}\ta comment \xe9").unwrap();
+        assert_eq!((needs.oid, needs.owner.as_deref()), (4711, Some("me")));
+        assert_eq!(Vec::from_iter(needs.roles), ["me", "you"]);
+        assert!(needs_of(b"4711\t\\N\t\\N\t\\N").unwrap().roles.is_empty());
+        assert_eq!(needs_of(b""), None);
     }
 }

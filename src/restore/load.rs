@@ -13,8 +13,13 @@ use crate::rows::{Decoder, Format};
 const AHEAD: usize = 1;
 /// Below this payload a table is decoded by the thread that sends it.
 const INLINE_BYTES: u64 = 1 << 20;
-/// Payload that one session takes of a table that many sessions load.
-const RUN_BYTES: u64 = 64 << 20;
+/// Payload that one session takes of a table that many sessions load: at least, so that a COPY is worth its while ...
+const LEAST_RUN: u64 = 4 << 20;
+/// ... and at most.
+const MOST_RUN: u64 = 64 << 20;
+/// Runs that every session takes. What all sessions write at a time mixes on the heap: a sixteenth of the table mixed
+/// leaves the correlation of a column above 0.99.
+const RUNS_EACH: u64 = 16;
 
 /// Why rows could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -181,8 +186,10 @@ pub struct SharedLoad {
 }
 
 impl SharedLoad {
-    /// Cuts the blocks into runs.
-    pub fn new(blocks: Vec<BlockRef>) -> Self {
+    /// Cuts the blocks into runs for this many sessions.
+    pub fn new(blocks: Vec<BlockRef>, sessions: usize) -> Self {
+        let total: u64 = blocks.iter().map(|b| u64::from(b.payload_len)).sum();
+        let size = (total / (RUNS_EACH * sessions.max(1) as u64)).clamp(LEAST_RUN, MOST_RUN);
         let mut runs = Vec::new();
         let mut from = 0;
         let mut bytes = 0;
@@ -190,7 +197,7 @@ impl SharedLoad {
             bytes += u64::from(block.payload_len);
             // A row in parts must not be torn apart: its last part is the one that counts a row.
             let whole = block.format != Format::Part || block.digest.rows > 0;
-            if whole && bytes >= RUN_BYTES {
+            if whole && bytes >= size {
                 runs.push(from..n + 1);
                 from = n + 1;
                 bytes = 0;
@@ -233,7 +240,7 @@ mod tests {
         blocks.extend(vec![block(8 << 20, Format::Part, 0); 20]);
         blocks.push(block(5, Format::Part, 1));
         blocks.push(block(16 << 20, Format::Binary, 3));
-        let load = SharedLoad::new(blocks.clone());
+        let load = SharedLoad::new(blocks.clone(), 4);
         let mut seen = Vec::new();
         while let Some(run) = load.next_run() {
             let first = run[0];

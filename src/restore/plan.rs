@@ -175,7 +175,7 @@ fn push_loads(
     if jobs < 2 || table.payload_bytes < SHARE_BYTES || !dominates {
         return Ok(vec![plan.push(task, Work::Load(n))]);
     }
-    let runs = Arc::new(SharedLoad::new(load::blocks(reader, table)?));
+    let runs = Arc::new(SharedLoad::new(load::blocks(reader, table)?, jobs));
     Ok((0..jobs)
         .map(|_| {
             let task = Task {

@@ -7,6 +7,8 @@ use crate::pg::archive::TocEntry;
 use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
 
+use super::large_objects::{self, Needs};
+
 /// Names shown of each kind of problem.
 const SHOWN: usize = 20;
 
@@ -92,11 +94,17 @@ pub fn check(
     conn: &mut Connection,
     source: &Source,
     entries: &[&TocEntry],
+    objects: &[Needs],
     wanted: Wanted,
 ) -> Result<Problems, Error> {
     let mut problems = Problems::default();
     let known = names(conn, "SELECT rolname FROM pg_catalog.pg_roles")?;
-    problems.roles = roles(entries, wanted)
+    let mut needed = roles(entries, wanted);
+    for object in objects {
+        needed.extend(object.owner.iter().filter(|_| wanted.owners).cloned());
+        needed.extend(object.roles.iter().filter(|_| wanted.privileges).cloned());
+    }
+    problems.roles = needed
         .into_iter()
         .filter(|role| !known.contains(role))
         .collect();
@@ -131,6 +139,10 @@ pub fn check(
     }
     if wanted.existing {
         problems.existing = existing(conn, entries)?;
+        let objects = large_objects::existing(conn, objects)?;
+        problems
+            .existing
+            .extend(objects.iter().map(|oid| format!("LARGE OBJECT {oid}")));
         let encoding = conn.parameter("server_encoding").unwrap_or_default();
         if encoding != source.encoding && encoding == "SQL_ASCII" {
             problems.others.push(format!(

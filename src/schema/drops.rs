@@ -1,6 +1,41 @@
 //! Statements that drop what an entry restores.
 
+use std::collections::HashSet;
+
 use crate::pg::archive::{SqlText, TocEntry};
+use crate::pg::catalog::{qualified, quote_literal};
+
+/// Kinds of entries that are gone with their table. Their own DROP may be refused: a partition's constraint is part of
+/// that of the partitioned table.
+const PARTS_OF_TABLES: &[&str] = &[
+    "CHECK CONSTRAINT",
+    "CONSTRAINT",
+    "INDEX",
+    "INDEX ATTACH",
+    "POLICY",
+    "ROW SECURITY",
+    "TABLE ATTACH",
+    "TRIGGER",
+];
+
+/// The statements that drop the chosen entries, the last first, so that nothing is dropped that something chosen still
+/// needs. What is not there is no error.
+pub fn drop_all(entries: &[TocEntry], chosen: &dyn Fn(usize) -> bool) -> Vec<SqlText> {
+    let chosen_entries = || entries.iter().enumerate().filter(|(n, _)| chosen(*n));
+    let tables: HashSet<i32> = chosen_entries()
+        .filter(|(_, entry)| matches!(&*entry.desc, "TABLE" | "MATERIALIZED VIEW" | "VIEW"))
+        .map(|(_, entry)| entry.dump_id)
+        .collect();
+    let goes_anyway = |entry: &TocEntry| {
+        PARTS_OF_TABLES.contains(&entry.desc.as_str())
+            && entry.dependencies.iter().any(|id| tables.contains(id))
+    };
+    chosen_entries()
+        .rev()
+        .filter(|(_, entry)| !goes_anyway(entry))
+        .filter_map(|(_, entry)| drop_if_exists(entry))
+        .collect()
+}
 
 /// The entry's own DROP with IF EXISTS, so that what is not there is no error; nothing where the entry has none.
 ///
@@ -10,9 +45,33 @@ pub fn drop_if_exists(entry: &TocEntry) -> Option<SqlText> {
     if statement.is_empty() || statement.starts_with("--") {
         return None;
     }
-    // The large objects' entries, and views that stand in for each other and are replaced rather than dropped.
-    if entry.desc.starts_with("BLOB") || statement.starts_with("CREATE OR REPLACE VIEW") {
+    // Views that stand in for each other are replaced first, and dropped then.
+    if statement.starts_with("CREATE OR REPLACE VIEW") {
+        // As a rule, it is called after the view and _RETURN.
+        let tag = entry.tag.to_lossy();
+        let view = tag.strip_suffix(" _RETURN").unwrap_or(&tag);
+        let name = qualified(&entry.namespace.as_ref()?.to_lossy(), view);
+        return Some(SqlText::from(format!(
+            "DO {};",
+            quote_literal(&format!(
+                "BEGIN IF pg_catalog.to_regclass({}) IS NOT NULL THEN {statement} END IF; END",
+                quote_literal(&name)
+            ))
+        )));
+    }
+    // The large objects' entries.
+    if entry.desc.starts_with("BLOB") {
         return Some(SqlText::from(statement));
+    }
+    // Sequences are dropped before the tables that use them. There is no IF EXISTS for a column.
+    if entry.desc == "DEFAULT" {
+        let absent = "undefined_column OR undefined_table OR invalid_schema_name";
+        return Some(SqlText::from(format!(
+            "DO {};",
+            quote_literal(&format!(
+                "BEGIN {statement} EXCEPTION WHEN {absent} THEN NULL; END"
+            ))
+        )));
     }
     let mut text = statement.to_owned();
     if let Some(rest) = text.strip_prefix("ALTER TABLE ") {
@@ -90,7 +149,7 @@ mod tests {
             (
                 "DEFAULT",
                 "ALTER TABLE public.t ALTER COLUMN c DROP DEFAULT;\n",
-                "ALTER TABLE IF EXISTS public.t ALTER COLUMN c DROP DEFAULT;",
+                "DO 'BEGIN ALTER TABLE public.t ALTER COLUMN c DROP DEFAULT; EXCEPTION WHEN undefined_column OR undefined_table OR invalid_schema_name THEN NULL; END';",
             ),
             (
                 "PROCEDURAL LANGUAGE",

@@ -25,8 +25,9 @@ pub fn version(source: &Source) -> Option<&str> {
         .map(|e| e.version.as_str())
 }
 
-/// Why the target cannot take hypertables of this version, with a hint; nothing if it can.
-pub fn problem(conn: &mut Connection, version: &str) -> Result<Option<String>, Error> {
+/// Why the target cannot take hypertables of this version, with a hint; nothing if it can. `here` tells whether they are
+/// to be restored into the very database that is connected to.
+pub fn problem(conn: &mut Connection, version: &str, here: bool) -> Result<Option<String>, Error> {
     let rows = conn.query(&format!(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extension_versions v WHERE v.name = '{EXTENSION}' AND v.version = {}),
            (SELECT pg_catalog.string_agg(v.version, ', ') FROM pg_catalog.pg_available_extension_versions v WHERE v.name = '{EXTENSION}'),
@@ -50,7 +51,7 @@ pub fn problem(conn: &mut Connection, version: &str) -> Result<Option<String>, E
                 .to_owned(),
         ));
     }
-    if let Some(installed) = row.get(3).filter(|&installed| installed != version) {
+    if let Some(installed) = row.get(3).filter(|&installed| here && installed != version) {
         return Ok(Some(format!(
             "the target database has TimescaleDB {installed}, the snapshot {version}\nhint: restore into a database without the extension, or with version {version}"
         )));
@@ -67,6 +68,13 @@ pub fn problem(conn: &mut Connection, version: &str) -> Result<Option<String>, E
 /// Whether the entry creates the extension.
 pub fn is_extension(entry: &TocEntry) -> bool {
     entry.desc == "EXTENSION" && entry.tag.to_lossy() == EXTENSION
+}
+
+/// Whether the entry comes before the restoring state: the extension, and the schema it lives in.
+pub fn is_before_restoring(entry: &TocEntry, source: &Source) -> bool {
+    let mut extensions = source.extensions.iter().filter(|e| e.name == EXTENSION);
+    is_extension(entry)
+        || (entry.desc == "SCHEMA" && extensions.any(|e| entry.tag.to_lossy() == e.schema.as_str()))
 }
 
 /// Whether the entry would carry a restoring state of the source over.

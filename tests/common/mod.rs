@@ -1,5 +1,9 @@
 //! Shared by the integration tests.
 
 // Every test program uses a part of it.
-#[allow(dead_code)]
+#![allow(dead_code)]
+
+pub mod equal;
+pub mod program;
 pub mod server;
+pub mod testbed;

@@ -1,0 +1,70 @@
+//! The target: how it is spoken to, what it can bear, and the database that is made there.
+
+use crate::pg::catalog::quote_ident;
+use crate::pg::{Connection, SessionOptions};
+use crate::schema::statements;
+
+use super::{Opened, RestoreError, RestoreOptions, server};
+
+/// What every session of a restore starts with.
+pub fn session_options(opened: &Opened) -> SessionOptions {
+    let mut options = crate::pg::session_options();
+    for (name, value) in statements::session_settings(&opened.entries) {
+        options = options.with(&name, &value);
+    }
+    // Commits need not reach the disk one by one; the last one of the restore makes all of them durable.
+    options.with("synchronous_commit", "off")
+}
+
+/// The name of the database connected to.
+pub fn database_name(conn: &mut Connection) -> Result<String, RestoreError> {
+    let rows = conn
+        .query("SELECT pg_catalog.current_database()")
+        .map_err(server("could not ask for the database's name"))?;
+    Ok(rows
+        .first()
+        .and_then(|row| row.get(0))
+        .unwrap_or_default()
+        .to_owned())
+}
+
+/// Objects that one transaction may lock: a quarter of the server's lock table.
+pub fn lock_budget(conn: &mut Connection) -> Result<usize, RestoreError> {
+    let rows = conn
+        .query(
+            "SELECT pg_catalog.current_setting('max_locks_per_transaction')::int8
+               * (pg_catalog.current_setting('max_connections')::int8
+                  + pg_catalog.current_setting('max_prepared_transactions')::int8) / 4",
+        )
+        .map_err(server("could not read the size of the lock table"))?;
+    Ok(rows
+        .first()
+        .and_then(|row| row.get(0))
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1600))
+}
+
+/// Creates the database as its entry says, and returns its name.
+pub fn create_database(
+    opened: &Opened,
+    options: &RestoreOptions,
+    conn: &mut Connection,
+) -> Result<String, RestoreError> {
+    let name = opened.snapshot.source.database.clone();
+    if options.clean {
+        conn.execute(&format!("DROP DATABASE IF EXISTS {}", quote_ident(&name)))
+            .map_err(server("could not drop the database"))?;
+    }
+    let mut renderer = statements::Renderer::new(options.render);
+    for &n in &opened.graph.database {
+        let entry = &opened.entries[n];
+        if entry.desc == "DATABASE" {
+            // CREATE DATABASE allows no transaction around it.
+            for statement in renderer.statements(entry) {
+                conn.execute(statement.as_bytes())
+                    .map_err(server("could not create the database"))?;
+            }
+        }
+    }
+    Ok(name)
+}

@@ -1,0 +1,382 @@
+//! Databases with hypertables come back as hypertables, with every chunk and every row, and go on working.
+//!
+//! Runs on the servers of `PGTIDE_TEST_PG17_URL` and `..._PG18_URL` where they have TimescaleDB; see `tools/testbed`.
+
+mod common;
+
+use std::time::Instant;
+
+use common::equal::{assert_equal, assert_restored, differences, digests, not_analysed};
+use common::program::Repo;
+use common::testbed::{Database, Server, conninfo, run};
+
+/// What TimescaleDB itself says of its hypertables, but for what is a number or a moment of the installation.
+fn views(database: &Database) -> String {
+    [
+        "SELECT hypertable_schema, hypertable_name, owner, num_dimensions, num_chunks, compression_enabled, tablespaces FROM timescaledb_information.hypertables ORDER BY 1, 2",
+        "SELECT hypertable_schema, hypertable_name, dimension_number, column_name, column_type, dimension_type, time_interval, integer_interval, num_partitions FROM timescaledb_information.dimensions ORDER BY 1, 2, 3",
+        "SELECT hypertable_schema, hypertable_name, chunk_schema, chunk_name, primary_dimension, range_start, range_end, range_start_integer, range_end_integer, is_compressed FROM timescaledb_information.chunks ORDER BY 1, 2, 4",
+    ]
+    .iter()
+    .map(|query| database.sql(query) + "\n--\n")
+    .collect()
+}
+
+fn chunks(database: &Database, hypertable: &str) -> String {
+    database.sql(&format!(
+        "SELECT string_agg(c::text, ' ' ORDER BY c::text) FROM show_chunks('{hypertable}') c"
+    ))
+}
+
+/// Nothing of the restoring state is left, and the scheduler is at work.
+fn assert_awake(database: &Database) {
+    let name = &database.name;
+    let setting = database.sql("SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database() AND s.setconfig::text LIKE '%timescaledb%'");
+    assert_eq!(setting, "0", "settings of the database");
+    assert_eq!(
+        database.sql("SELECT current_setting('timescaledb.restoring')"),
+        "off"
+    );
+    let workers = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type LIKE 'TimescaleDB Background Worker Scheduler'";
+    // Each database has a scheduler, and all of the server's databases share its few background workers.
+    let full = "SELECT count(*) >= current_setting('max_worker_processes')::integer FROM pg_stat_activity WHERE backend_type LIKE 'TimescaleDB%' OR backend_type = 'logical replication launcher'";
+    let began = Instant::now();
+    while database.sql(workers) != "1" {
+        if database.sql(full) == "t" {
+            eprintln!(
+                "scheduler of {name}: not looked at, the server has no background worker left"
+            );
+            return;
+        }
+        assert!(began.elapsed().as_secs() < 60, "no scheduler");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+fn several(version: &'static str) {
+    let Some(server) = Server::with_timescale(version) else {
+        return;
+    };
+    let source = server.empty(&format!("ts_{version}"));
+    source.sql("CREATE EXTENSION timescaledb");
+    source.sql(
+        r#"CREATE SCHEMA "Odd Schema"; CREATE TABLE device (id integer PRIMARY KEY, name text); INSERT INTO device SELECT g, 'd' || g FROM generate_series(0, 9) g;
+        CREATE TABLE metrics (at timestamptz NOT NULL, device integer NOT NULL REFERENCES device, v float8, note text DEFAULT 'n');
+        SELECT create_hypertable('metrics', 'at', chunk_time_interval => interval '1 day');
+        CREATE UNIQUE INDEX metrics_key ON metrics (device, at); CREATE INDEX metrics_v ON metrics (v) WHERE v > 0.5;
+        ALTER TABLE metrics ADD CONSTRAINT positive CHECK (v >= 0);
+        CREATE TABLE seen (n bigint); CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (NEW.device); RETURN NEW; END $$;
+        INSERT INTO metrics SELECT '2025-01-01 00:00:00+00'::timestamptz + g * interval '7 minutes', g % 10, (g % 100) / 100.0 FROM generate_series(0, 6171) g;
+        CREATE TRIGGER see BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION see();
+        INSERT INTO metrics VALUES ('2025-01-01 00:00:01+00', 3, 1);
+        COMMENT ON TABLE metrics IS 'a hypertable'; GRANT SELECT ON metrics TO PUBLIC;
+        CREATE TABLE "Odd Schema"."Spa ce" ("T" bigint NOT NULL, "De vice" text NOT NULL, v integer[], PRIMARY KEY ("T", "De vice"));
+        SELECT create_hypertable('"Odd Schema"."Spa ce"', 'T', 'De vice', 3, chunk_time_interval => 1000);
+        INSERT INTO "Odd Schema"."Spa ce" SELECT g, 'd' || g % 17, ARRAY[g, NULL] FROM generate_series(1, 5000) g;
+        CREATE TABLE empty_one (at date NOT NULL, v integer); SELECT create_hypertable('empty_one', 'at');
+        CREATE VIEW latest AS SELECT device, max(at) AS at FROM metrics GROUP BY device;
+        CREATE MATERIALIZED VIEW daily AS SELECT time_bucket('1 day', at) AS day, count(*) FROM metrics GROUP BY 1;
+        CREATE TABLE dropped_later (at timestamptz NOT NULL); SELECT create_hypertable('dropped_later', 'at'); INSERT INTO dropped_later VALUES (now()); DROP TABLE dropped_later;"#,
+    );
+    assert_eq!(
+        source.sql("SELECT count(*) FROM show_chunks('metrics')"),
+        "30"
+    );
+    let target = server.empty(&format!("ts_{version}_r"));
+    let repo = Repo::new();
+    let id = repo.dump(&source, &["-j", "2"]);
+    repo.restore(&id, &target, &["-j", "4"]);
+    assert_restored(&repo, &id, &source, &target);
+    assert_eq!(views(&source), views(&target));
+    assert_awake(&target);
+
+    // It goes on working as the source does: rows in new and old chunks, constraints, triggers, retention.
+    for database in [&source, &target] {
+        database.sql(
+            "INSERT INTO metrics VALUES ('2025-06-01 12:00:00+00', 1, 1), ('2025-01-03 12:00:01+00', 2, 1);
+             INSERT INTO \"Odd Schema\".\"Spa ce\" VALUES (2500, 'new', NULL), (99000, 'new', NULL); INSERT INTO empty_one VALUES ('2025-01-01', 1)",
+        );
+        for (refused, message) in [
+            (
+                "INSERT INTO metrics VALUES ('2025-01-01 00:00:00+00', 0, 1)",
+                "metrics_key",
+            ),
+            (
+                "INSERT INTO metrics VALUES ('2025-01-02 00:00:00.1+00', 77, 1)",
+                "metrics_device_fkey",
+            ),
+            (
+                "INSERT INTO metrics VALUES ('2025-01-02 00:00:00.2+00', 1, -1)",
+                "positive",
+            ),
+        ] {
+            let output = server
+                .psql_command(&database.name, &["-c", refused])
+                .output()
+                .unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !output.status.success() && stderr.contains(message),
+                "{refused}: {stderr}"
+            );
+        }
+    }
+    assert_eq!(chunks(&source, "metrics"), chunks(&target, "metrics"));
+    assert_eq!(views(&source), views(&target));
+    for database in [&source, &target] {
+        assert_eq!(
+            database.sql("SELECT count(*) FROM drop_chunks('metrics', '2025-01-11'::timestamptz)"),
+            "10"
+        );
+        database.sql("VACUUM metrics");
+    }
+    // New chunks know the moment they were made at.
+    let mut found = differences(&source, &target);
+    found.retain(|line| !line.starts_with("rows _timescaledb_catalog.chunk:"));
+    assert_eq!(found, Vec::<String>::new());
+    assert_eq!(chunks(&source, "metrics"), chunks(&target, "metrics"));
+
+    // A restored database is as good a source as any.
+    target.sql("REFRESH MATERIALIZED VIEW daily");
+    let third = server.empty(&format!("ts_{version}_3"));
+    let again = repo.dump(&target, &[]);
+    repo.restore(&again, &third, &["-j", "1"]);
+    assert_restored(&repo, &again, &target, &third);
+}
+
+#[test]
+fn hypertables_come_back_and_go_on_working_on_17() {
+    several("17");
+}
+
+#[test]
+fn hypertables_come_back_and_go_on_working_on_18() {
+    several("18");
+}
+
+fn many(version: &'static str) {
+    let Some(server) = Server::with_timescale(version) else {
+        return;
+    };
+    let source = server.empty(&format!("chunks_{version}"));
+    source.sql("CREATE EXTENSION timescaledb");
+    source.sql(
+        "CREATE TABLE many (t bigint NOT NULL, v integer, note text); SELECT create_hypertable('many', 't', chunk_time_interval => 10);
+         CREATE INDEX many_v ON many (v)",
+    );
+    // Each new chunk takes locks: some thousand at a time are more than the server's table holds.
+    for from in (0..=5000).step_by(500) {
+        let to = (from + 499).min(5000);
+        source.sql(&format!("INSERT INTO many SELECT g * 10 + i, g, 'row ' || i FROM generate_series({from}, {to}) g, generate_series(0, 4) i"));
+    }
+    assert_eq!(
+        source.sql("SELECT count(*) FROM show_chunks('many')"),
+        "5001"
+    );
+    let target = server.empty(&format!("chunks_{version}_r"));
+    let repo = Repo::new();
+    let began = Instant::now();
+    let id = repo.dump(&source, &["-j", "2"]);
+    let dumped = began.elapsed();
+    let began = Instant::now();
+    let again = repo.dump(&source, &["-j", "2"]);
+    let dumped_again = began.elapsed();
+    assert_eq!(repo.open(&again).snapshot.totals.added_blocks, 0);
+    let began = Instant::now();
+    let done = repo.restore(&id, &target, &["-j", "2"]);
+    let restored = began.elapsed();
+    eprintln!(
+        "5,001 chunks on {version}: dump {dumped:.1?}, again {dumped_again:.1?}, restore {restored:.1?}, {} MB of memory",
+        done.peak_bytes / 1_000_000
+    );
+    if std::env::var_os("PGTIDE_TEST_TIMES").is_some() {
+        peers(&server, &source);
+    }
+    assert_equal(&source, &target);
+    assert_eq!(not_analysed(&target), "");
+    assert_eq!(chunks(&source, "many"), chunks(&target, "many"));
+    assert_eq!(views(&source), views(&target));
+    assert_awake(&target);
+    let after = repo.dump(&target, &[]);
+    assert_eq!(digests(&repo, &id), digests(&repo, &after));
+    for database in [&source, &target] {
+        database.sql("INSERT INTO many VALUES (1000000, 1, 'new'), (5, 2, 'old')");
+        assert_eq!(
+            database.sql("SELECT count(*) FROM show_chunks('many')"),
+            "5002"
+        );
+        assert_eq!(
+            database.sql("SELECT count(*) FROM drop_chunks('many', 1000)"),
+            "100"
+        );
+    }
+    assert_eq!(chunks(&source, "many"), chunks(&target, "many"));
+}
+
+/// What pg_dump and pg_restore need for the same, as TimescaleDB's manual says it.
+fn peers(server: &Server, source: &Database) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("archive");
+    let file = file.to_str().unwrap();
+    let mut dump = server.program("DUMP", "pg_dump");
+    dump.args(["-Fc", "-f", file, "-d", &conninfo(&source.name)]);
+    let began = Instant::now();
+    run(dump);
+    let dumped = began.elapsed();
+    let target = server.empty(&format!("peer_{}", server.version));
+    let began = Instant::now();
+    target.sql("CREATE EXTENSION timescaledb");
+    target.sql("SELECT timescaledb_pre_restore()");
+    let mut restore = server.program("RESTORE", "pg_restore");
+    restore.args(["-d", &conninfo(&target.name), file]);
+    restore.output().unwrap();
+    target.sql("SELECT timescaledb_post_restore()");
+    target.sql("ANALYZE");
+    eprintln!(
+        "5,001 chunks on {}: pg_dump {dumped:.1?}, pg_restore {:.1?}",
+        server.version,
+        began.elapsed()
+    );
+}
+
+#[test]
+fn five_thousand_chunks_come_back_on_17() {
+    many("17");
+}
+
+#[test]
+fn five_thousand_chunks_come_back_on_18() {
+    many("18");
+}
+
+#[test]
+fn create_brings_back_a_database_with_hypertables() {
+    for version in ["17", "18"] {
+        let Some(server) = Server::with_timescale(version) else {
+            continue;
+        };
+        let source = server.empty(&format!("ts_create_{version}"));
+        // In a schema of its own, which has to be there before the extension.
+        source.sql("CREATE SCHEMA \"Time series\"");
+        source.sql("CREATE EXTENSION timescaledb SCHEMA \"Time series\"");
+        source.sql(&format!(
+            "CREATE TABLE m (at timestamptz NOT NULL, v integer); SELECT \"Time series\".create_hypertable('m', 'at');
+             INSERT INTO m SELECT '2025-01-01'::timestamptz + g * interval '1 hour', g FROM generate_series(1, 1000) g;
+             ALTER DATABASE {0} SET work_mem = '9MB'; COMMENT ON DATABASE {0} IS 'ts'", source.name
+        ));
+        let repo = Repo::new();
+        let id = repo.dump(&source, &[]);
+        let moved = server.no_database(&format!("ts_moved_{version}"));
+        // The scheduler of jobs is connected, too.
+        server.psql(
+            "postgres",
+            &[
+                "-c",
+                &format!(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
+                    source.name
+                ),
+            ],
+        );
+        for _ in 0..50 {
+            let rename = format!("ALTER DATABASE {} RENAME TO {}", source.name, moved.name);
+            if server
+                .psql_command("postgres", &["-c", &rename])
+                .output()
+                .unwrap()
+                .status
+                .success()
+            {
+                break;
+            }
+            server.psql("postgres", &["-c", &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", source.name)]);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        repo.run(&server, &["restore", &id, "--create", "-d", "postgres"])
+            .expect(0);
+        assert_equal(&moved, &source);
+        assert_eq!(source.sql("SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase WHERE datname = current_database()"), "{work_mem=9MB}");
+        source.sql("INSERT INTO m VALUES ('2026-01-01', 1)");
+        // With workers connected to what is to be dropped.
+        repo.run(
+            &server,
+            &[
+                "restore", &id, "--create", "--clean", "--yes", "-d", "postgres",
+            ],
+        )
+        .expect(0);
+        assert_equal(&moved, &source);
+    }
+}
+
+#[test]
+fn hypertables_are_restored_over_themselves() {
+    for version in ["17", "18"] {
+        let Some(server) = Server::with_timescale(version) else {
+            continue;
+        };
+        let source = server.empty(&format!("ts_clean_{version}"));
+        source.sql("CREATE EXTENSION timescaledb");
+        source.sql(
+            "CREATE TABLE m (at timestamptz NOT NULL, v integer); SELECT create_hypertable('m', 'at');
+             INSERT INTO m SELECT '2025-01-01'::timestamptz + g * interval '1 hour', g FROM generate_series(1, 1000) g",
+        );
+        let repo = Repo::new();
+        let id = repo.dump(&source, &[]);
+        let target = server.empty(&format!("ts_clean_{version}_r"));
+        // Into a database that has the extension already, as some templates do.
+        target.sql("CREATE EXTENSION timescaledb");
+        repo.restore(&id, &target, &[]);
+        assert_equal(&source, &target);
+        target.sql("DELETE FROM m WHERE v > 500; INSERT INTO m VALUES ('2026-01-01', 1)");
+        repo.restore(&id, &target, &["--clean", "--yes"]);
+        assert_equal(&source, &target);
+        assert_eq!(views(&source), views(&target));
+        assert_awake(&target);
+    }
+}
+
+#[test]
+fn a_server_with_another_timescaledb_is_refused_before_anything_is_touched() {
+    let (Some(old), Some(new)) = (Server::with_timescale("17"), Server::with_timescale("18"))
+    else {
+        return;
+    };
+    let source = old.empty("ts_version");
+    source.sql("CREATE EXTENSION timescaledb");
+    let version = source.sql("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'");
+    source.sql("CREATE TABLE m (at timestamptz NOT NULL); SELECT create_hypertable('m', 'at')");
+    let repo = Repo::new();
+    let id = repo.dump(&source, &[]);
+    let mut targets = vec![new];
+    targets.extend(Server::find("15"));
+    for server in &targets {
+        let offered = "SELECT count(*) FROM pg_available_extension_versions WHERE name = 'timescaledb' AND version = ";
+        if server
+            .psql("postgres", &["-c", &format!("{offered}'{version}'")])
+            .trim()
+            != "0"
+        {
+            eprintln!(
+                "PostgreSQL {}: not run, it has TimescaleDB {version} as well",
+                server.version
+            );
+            continue;
+        }
+        let target = server.empty("ts_version_r");
+        repo.try_restore(&id, &target, &[]).expect(1).says(&[
+            "nothing was restored",
+            "TimescaleDB",
+            &version,
+        ]);
+        assert_eq!(target.sql("SELECT count(*) FROM pg_class WHERE oid >= 16384 AND relnamespace = 'public'::regnamespace"), "0");
+        assert_eq!(
+            target.sql("SELECT count(*) FROM pg_extension WHERE oid >= 16384"),
+            "0"
+        );
+        let made = repo
+            .run(server, &["restore", &id, "--create", "-d", "postgres"])
+            .expect(1);
+        made.says(&["nothing was restored", &version]);
+    }
+}
