@@ -69,6 +69,7 @@ impl Collector {
     }
 
     /// A block of a segment is in the repository. Said twice, where a segment had to be read again, it counts once.
+    /// True if that completes the table.
     pub fn block(
         &self,
         writer: &Writer,
@@ -76,20 +77,20 @@ impl Collector {
         segment: u32,
         number: u32,
         block: BlockRef,
-    ) -> Result<(), RepoError> {
+    ) -> Result<bool, RepoError> {
         self.update(writer, table, segment, |state| {
             state.blocks.insert(number, block);
         })
     }
 
-    /// A segment was read to its end and has this many blocks.
+    /// A segment was read to its end and has this many blocks. True if that completes the table.
     pub fn segment(
         &self,
         writer: &Writer,
         table: usize,
         segment: u32,
         blocks: u32,
-    ) -> Result<(), RepoError> {
+    ) -> Result<bool, RepoError> {
         self.update(writer, table, segment, |state| {
             state.expected = Some(blocks);
         })
@@ -101,18 +102,18 @@ impl Collector {
         table: usize,
         segment: u32,
         change: impl FnOnce(&mut SegmentState),
-    ) -> Result<(), RepoError> {
+    ) -> Result<bool, RepoError> {
         let mut state = self.lock(table);
         let shard = segment / SHARD_SEGMENTS;
         let length = (state.segments - shard * SHARD_SEGMENTS).min(SHARD_SEGMENTS);
         if state.stored.contains_key(&shard) {
             // A late word about a segment that was read twice.
-            return Ok(());
+            return Ok(false);
         }
         let open = state.open.entry(shard).or_default();
         change(open.entry(segment).or_default());
         if open.len() < length as usize || !open.values().all(SegmentState::complete) {
-            return Ok(());
+            return Ok(false);
         }
         let segments = state.open.remove(&shard).unwrap_or_default();
         let manifest = ManifestShard {
@@ -132,7 +133,7 @@ impl Collector {
         }
         let id = lists::write_value(writer, &PackGroup::Meta, &manifest)?;
         state.stored.insert(shard, id);
-        Ok(())
+        Ok(state.stored.len() == state.segments.div_ceil(SHARD_SEGMENTS) as usize)
     }
 
     /// The result of a table, or the number of the first shard that is not complete.
