@@ -345,3 +345,31 @@ fn index_objects_are_written_while_a_dump_runs() {
     assert!(indexed && writer.contains(&id));
     drop(writer);
 }
+
+#[test]
+fn the_packs_of_a_closed_group_are_finished_while_the_dump_goes_on() {
+    let place = Place::new();
+    let repo = place.open();
+    let writer = repo.writer(Effort::Fast).unwrap();
+    let (one, two) = (PackGroup::Table(1), PackGroup::Table(2));
+    writer.put_other(&one, b"first").unwrap();
+    writer.put_other(&two, b"second").unwrap();
+    assert!(place.names("packs/").is_empty());
+    writer.close(&one).unwrap();
+    let patience = std::time::Instant::now() + Duration::from_secs(60);
+    while place.names("packs/").is_empty() && std::time::Instant::now() < patience {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(place.names("packs/").len(), 1);
+    // Closed too early is no harm, and neither is closing what is not open.
+    writer.close(&one).unwrap();
+    let late = writer.put_other(&one, b"third").unwrap();
+    writer.abort().unwrap();
+    assert_eq!(place.names("packs/").len(), 3);
+    let (mut scratch, mut payload) = (Vec::new(), Vec::new());
+    let reader = repo.reader().unwrap();
+    reader
+        .read(&late, &mut Decoder::new(), &mut scratch, &mut payload)
+        .unwrap();
+    assert_eq!(payload, b"third");
+}

@@ -73,6 +73,7 @@ impl Collector {
 
     /// A block of a segment, by its place among them, is in the repository. Where a segment had to be read again, only
     /// its latest attempt counts.
+    /// True if that completes the table.
     pub fn block(
         &self,
         writer: &Writer,
@@ -80,13 +81,13 @@ impl Collector {
         segment: u32,
         attempt: u32,
         (number, block): (u32, BlockRef),
-    ) -> Result<(), RepoError> {
+    ) -> Result<bool, RepoError> {
         self.update(writer, table, segment, attempt, |state| {
             state.blocks.insert(number, block);
         })
     }
 
-    /// A segment was read to its end and has this many blocks.
+    /// A segment was read to its end and has this many blocks. True if that completes the table.
     pub fn segment(
         &self,
         writer: &Writer,
@@ -94,7 +95,7 @@ impl Collector {
         segment: u32,
         attempt: u32,
         blocks: u32,
-    ) -> Result<(), RepoError> {
+    ) -> Result<bool, RepoError> {
         self.update(writer, table, segment, attempt, |state| {
             state.expected = Some(blocks);
         })
@@ -107,18 +108,18 @@ impl Collector {
         segment: u32,
         attempt: u32,
         change: impl FnOnce(&mut SegmentState),
-    ) -> Result<(), RepoError> {
+    ) -> Result<bool, RepoError> {
         let mut state = self.lock(table);
         let shard = segment / SHARD_SEGMENTS;
         let length = (state.segments - shard * SHARD_SEGMENTS).min(SHARD_SEGMENTS);
         if state.stored.contains_key(&shard) {
             // A late word about a segment that was read twice.
-            return Ok(());
+            return Ok(false);
         }
         let open = state.open.entry(shard).or_default();
         let entry = open.entry(segment).or_default();
         if attempt < entry.attempt {
-            return Ok(());
+            return Ok(false);
         }
         if attempt > entry.attempt {
             *entry = SegmentState {
@@ -128,7 +129,7 @@ impl Collector {
         }
         change(entry);
         if open.len() < length as usize || !open.values().all(SegmentState::complete) {
-            return Ok(());
+            return Ok(false);
         }
         let segments = state.open.remove(&shard).unwrap_or_default();
         let manifest = ManifestShard {
@@ -148,7 +149,7 @@ impl Collector {
         }
         let id = lists::write_value(writer, &PackGroup::Meta, &manifest)?;
         state.stored.insert(shard, id);
-        Ok(())
+        Ok(state.stored.len() == state.segments.div_ceil(SHARD_SEGMENTS) as usize)
     }
 
     /// The result of a table, or the number of the first shard that is not complete.

@@ -73,6 +73,7 @@ impl Store<'_> {
                         .bytes(planned.bytes / u64::from(planned.segments.max(1)));
                     self.collector
                         .segment(self.writer, table, segment, attempt, blocks)
+                        .and_then(|complete| self.close(table, complete))
                         .map_err(EncodeError::from)
                 }
             };
@@ -125,14 +126,23 @@ impl Store<'_> {
             digest,
         };
         self.buffers.give(block.payload);
-        self.collector.block(
+        let complete = self.collector.block(
             self.writer,
             block.table,
             block.segment,
             block.attempt,
             (block.number, reference),
         )?;
+        self.close(block.table, complete)?;
         Ok(())
+    }
+
+    /// A complete table's own packs are made durable while the next is read.
+    fn close(&self, table: usize, complete: bool) -> Result<(), RepoError> {
+        match self.group(table) {
+            group @ PackGroup::Table(_) if complete => self.writer.close(&group),
+            _ => Ok(()),
+        }
     }
 
     fn group(&self, table: usize) -> PackGroup {

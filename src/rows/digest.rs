@@ -77,8 +77,14 @@ impl DigestPlan {
 /// Digests the rows of a segment, pushed in order: whole rows, or a huge row in parts.
 pub struct Digester<'a> {
     plan: &'a DigestPlan,
-    /// Where the fields of a row stand in the payload, by position: start and length, with the length word.
+    /// Where the fields of the last row stand, by position: start and length, with the length word. In a text row the
+    /// start is that in the payload, in a binary row that in the row.
     fields: Vec<(usize, usize)>,
+    /// Their length words, in a binary row.
+    words: Vec<[u8; 4]>,
+    /// Bytes of the last binary row, and of its longest value; no row is as long before the first.
+    row_len: usize,
+    longest: usize,
     /// What a row's hash is taken of.
     row: Vec<u8>,
     value: Value,
@@ -92,6 +98,9 @@ impl<'a> Digester<'a> {
         Self {
             plan,
             fields: Vec::with_capacity(plan.order.len()),
+            words: Vec::with_capacity(plan.order.len()),
+            row_len: usize::MAX,
+            longest: 0,
             row: Vec::new(),
             value: Value::default(),
             walker: Walker::default(),
@@ -111,52 +120,78 @@ impl<'a> Digester<'a> {
     }
 
     fn push_binary_rows(&mut self, payload: &[u8]) -> Result<RowDigest, RowsError> {
-        let columns = self.plan.order.len();
-        let mark = (columns as u16).to_be_bytes();
         let mut digest = RowDigest::default();
         let mut pos = 0;
         while pos < payload.len() {
-            if payload.get(pos..pos + 2) != Some(&mark[..]) {
-                return Err(malformed("a row has another number of fields", pos));
+            let rest = &payload[pos..];
+            if !self.like_the_last(rest) {
+                self.row_len = usize::MAX;
+                self.row_len = self
+                    .find_fields(rest)
+                    .map_err(|(detail, offset)| malformed(detail, pos + offset))?;
             }
-            pos += 2;
-            let start = pos;
-            let mut longest = 0;
-            self.fields.clear();
-            for _ in 0..columns {
-                let Some(word) = payload[pos..].first_chunk() else {
-                    return Err(malformed("a row is cut", pos));
-                };
-                let len = match u32::from_be_bytes(*word) {
-                    NULL => 0,
-                    len => len as usize,
-                };
-                if len > payload.len() - pos - 4 {
-                    return Err(malformed("a field is longer than its row", pos));
-                }
-                longest = longest.max(len);
-                self.fields.push((pos, 4 + len));
-                pos += 4 + len;
-            }
-            let hash = if !self.plan.plain || longest > MAX_INLINE {
-                self.hash_row(payload)
+            let hash = if !self.plan.plain || self.longest > MAX_INLINE {
+                self.hash_row(rest)
             } else if self.plan.in_order {
-                xxh3_128(&payload[start..pos])
+                xxh3_128(&rest[2..self.row_len])
             } else {
-                gather(&self.plan.order, &self.fields, payload, &mut self.row);
+                gather(&self.plan.order, &self.fields, rest, &mut self.row);
                 xxh3_128(&self.row)
             };
             digest += RowDigest { rows: 1, sum: hash };
+            pos += self.row_len;
         }
         Ok(digest)
     }
 
+    /// Whether the row that starts here has its fields where the last one had them. Most have; to look whether all
+    /// lengths are in their places is faster than to go from each to the next.
+    #[inline]
+    fn like_the_last(&self, rest: &[u8]) -> bool {
+        self.row_len <= rest.len()
+            && rest.starts_with(&(self.words.len() as u16).to_be_bytes())
+            && self
+                .fields
+                .iter()
+                .zip(&self.words)
+                .all(|((start, _), word)| rest[*start..].first_chunk() == Some(word))
+    }
+
+    /// Finds the fields of the binary row that starts here; returns its length.
+    fn find_fields(&mut self, rest: &[u8]) -> Result<usize, (&'static str, usize)> {
+        let columns = self.plan.order.len();
+        if !rest.starts_with(&(columns as u16).to_be_bytes()) {
+            return Err(("a row has another number of fields", 0));
+        }
+        self.fields.clear();
+        self.words.clear();
+        self.longest = 0;
+        let mut pos = 2;
+        for _ in 0..columns {
+            let Some(word) = rest[pos..].first_chunk() else {
+                return Err(("a row is cut", pos));
+            };
+            let len = match u32::from_be_bytes(*word) {
+                NULL => 0,
+                len => len as usize,
+            };
+            if len > rest.len() - pos - 4 {
+                return Err(("a field is longer than its row", pos));
+            }
+            self.longest = self.longest.max(len);
+            self.fields.push((pos, 4 + len));
+            self.words.push(*word);
+            pos += 4 + len;
+        }
+        Ok(pos)
+    }
+
     /// The hash of a binary row whose fields are found.
-    fn hash_row(&mut self, payload: &[u8]) -> u128 {
+    fn hash_row(&mut self, row: &[u8]) -> u128 {
         self.row.clear();
         for column in &self.plan.order {
             let (start, len) = self.fields[*column];
-            let (word, bytes) = payload[start..start + len].split_at(4);
+            let (word, bytes) = row[start..start + len].split_at(4);
             let shape = &self.plan.shapes[*column];
             if has_oids(shape) && word != NULL.to_be_bytes() {
                 self.walker.start(shape, bytes.len() as u64);

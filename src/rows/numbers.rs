@@ -4,17 +4,26 @@
 //! memory stays small whatever the block holds.
 
 use pco::wrapped::{FileCompressor, FileDecompressor};
-use pco::{ChunkConfig, DecompressorScratch};
+use pco::{ChunkConfig, DecompressorScratch, DeltaSpec, ModeSpec};
 
 use super::error::RowsError;
 
 /// Numbers in one pco chunk; part of the format.
 const CHUNK: usize = 1 << 18;
+/// Numbers looked at to find out whether they grow by one step.
+const STEP_SAMPLE: usize = 256;
+/// One step in so many may be another.
+const STEP_EXCEPTIONS: usize = 16;
 
 /// A number as COPY sends it.
 pub(super) trait Wire: pco::data_types::Number {
     /// Bytes on the wire.
     const WIDTH: usize;
+    /// Whether it is an integer.
+    const INTEGER: bool;
+
+    /// The number as a word, of which differences can be taken, if it is an integer.
+    fn word(self) -> u64;
 
     /// Reads numbers from the wire; incomplete ones at the end are left out.
     fn read(bytes: &[u8], out: &mut Vec<Self>);
@@ -24,9 +33,15 @@ pub(super) trait Wire: pco::data_types::Number {
 }
 
 macro_rules! wire {
-    ($($number:ty),*) => {$(
+    ($integer:literal: $($number:ty),*) => {$(
         impl Wire for $number {
             const WIDTH: usize = size_of::<$number>();
+            const INTEGER: bool = $integer;
+
+            #[inline]
+            fn word(self) -> u64 {
+                self as u64
+            }
 
             fn read(bytes: &[u8], out: &mut Vec<Self>) {
                 let (numbers, _) = bytes.as_chunks();
@@ -45,7 +60,8 @@ macro_rules! wire {
     )*};
 }
 
-wire!(u8, u16, i16, u32, i32, i64, f32, f64);
+wire!(true: u8, u16, i16, u32, i32, i64);
+wire!(false: f32, f64);
 
 /// Appends the numbers of `data`, compressed, to `out`.
 pub(super) fn compress<T: Wire>(
@@ -85,11 +101,51 @@ fn compress_chunk<T: Wire>(
     out: &mut Vec<u8>,
 ) -> Result<(), RowsError> {
     let mut chunk = file
-        .chunk_compressor(numbers, config)
+        .chunk_compressor(numbers, &stepping(numbers, config))
         .map_err(encode_error)?;
     chunk.write_meta(&mut *out).map_err(encode_error)?;
     chunk.write_page(0, &mut *out).map_err(encode_error)?;
     Ok(())
+}
+
+/// The configuration for these numbers: with the mode and the differences given, where it is plain what they should be.
+///
+/// Timestamps, serial numbers and counters mostly grow by one step. Left to itself pco would look for a common factor
+/// first, and having found the step as such it stores two columns of numbers where their differences would be one of
+/// nothing, in a third of the time.
+fn stepping<T: Wire>(numbers: &[T], config: &ChunkConfig) -> ChunkConfig {
+    let config = config.clone();
+    match config.mode_spec {
+        ModeSpec::Auto if T::INTEGER && has_step(numbers) => config
+            .with_mode_spec(ModeSpec::Classic)
+            .with_delta_spec(DeltaSpec::TryConsecutive(1)),
+        _ => config,
+    }
+}
+
+/// Whether nearly all numbers of a sample differ by the same from the one before, and not because they are the same.
+fn has_step<T: Wire>(numbers: &[T]) -> bool {
+    // An odd distance, so that a period in the numbers does not hide some of them.
+    let distance = (numbers.len() / STEP_SAMPLE) | 1;
+    let pairs = || numbers.windows(2).step_by(distance);
+    let count = pairs().count();
+    let steps = majority(|| pairs().map(|pair| pair[1].word().wrapping_sub(pair[0].word())));
+    count > 0
+        && steps >= count - count / STEP_EXCEPTIONS
+        && majority(|| pairs().map(|pair| pair[0].word())) <= count / 2
+}
+
+/// How often the item occurs that is more than half of all; if there is none, any number up to half of all.
+fn majority<I: Iterator<Item = u64>>(items: impl Fn() -> I) -> usize {
+    let (mut candidate, mut lead) = (0, 0usize);
+    for item in items() {
+        match lead {
+            0 => (candidate, lead) = (item, 1),
+            _ if item == candidate => lead += 1,
+            _ => lead -= 1,
+        }
+    }
+    items().filter(|item| *item == candidate).count()
 }
 
 fn encode_error(error: pco::errors::PcoError) -> RowsError {
@@ -188,6 +244,26 @@ mod tests {
             20.53,
         ]);
         round_trip::<i64>(&[]);
+    }
+
+    #[test]
+    fn numbers_that_grow_by_a_step_are_told_from_those_that_stay() {
+        let counter: Vec<i64> = (0..10_000).map(|i| i * 36 + (i / 5000) * 77).collect();
+        let runs: Vec<i32> = (0..10_000).map(|i| i / 3000).collect();
+        assert!(has_step(&counter) && has_step(&runs));
+        let status: Vec<i32> = (0..10_000).map(|i| i32::from(i % 50 == 0)).collect();
+        let noise: Vec<i64> = (0..10_000).map(|i| i * i % 1009).collect();
+        assert!(!has_step(&status) && !has_step(&noise));
+        assert!(!has_step::<i64>(&[]) && !has_step(&[7i16]));
+
+        let size = |numbers: &[i64]| {
+            let mut encoded = Vec::new();
+            compress_native(numbers, &ChunkConfig::default(), &mut encoded).unwrap();
+            encoded.len()
+        };
+        assert!(size(&counter) < 200, "{}", size(&counter));
+        round_trip(&counter);
+        round_trip::<i64>(&[i64::MAX - 1, i64::MAX, i64::MIN, i64::MIN + 1]);
     }
 
     #[test]

@@ -270,6 +270,18 @@ impl Writer {
         Ok(bytes)
     }
 
+    /// Says that no more blocks of the group will come: its packs are made durable now, beside the work on the next
+    /// group, and not with all others before the commit. If a block comes after all it begins a new pack.
+    pub fn close(&self, group: &PackGroup) -> Result<(), RepoError> {
+        self.shared.check_failure()?;
+        for pack in self.shared.open.take_group(*group) {
+            if let Some(finisher) = &self.finisher {
+                finisher.send(pack)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Encodes and stores a payload that is not rows; returns its id.
     pub fn put_other(&self, group: &PackGroup, payload: &[u8]) -> Result<BlockId, RepoError> {
         if payload.len() > MAX_PAYLOAD {

@@ -63,6 +63,13 @@ impl OpenPacks {
         old.into_iter().map(|resting| resting.pack).collect()
     }
 
+    /// Takes those of a group.
+    pub fn take_group(&self, group: PackGroup) -> Vec<OpenPack> {
+        let mut resting = self.lock();
+        let of_group = resting.extract_if(.., |resting| resting.group == group);
+        of_group.map(|resting| resting.pack).collect()
+    }
+
     /// Takes all.
     pub fn take_all(&self) -> Vec<OpenPack> {
         self.lock().drain(..).map(|resting| resting.pack).collect()
