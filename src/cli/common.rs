@@ -1,5 +1,6 @@
 //! Arguments that several commands share.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use pgtide::repo::{Repository, SnapshotId};
 use pgtide::store::{LocalStore, Store};
 
 use super::Failure;
+use super::progress::Shown;
+use pgtide::progress::Progress;
 
 /// Where the repository is.
 #[derive(Debug, Args)]
@@ -116,17 +119,18 @@ impl Connect {
 }
 
 /// An interrupt that SIGINT and SIGTERM raise. A second one ends the process at once.
-pub fn interrupt() -> Result<Interrupt, Failure> {
+pub fn interrupt(shown: &Arc<Shown>) -> Result<Interrupt, Failure> {
     let interrupt = Interrupt::default();
     let mut signals = signal_hook::iterator::Signals::new([
         signal_hook::consts::SIGINT,
         signal_hook::consts::SIGTERM,
     ])?;
     let raised = interrupt.clone();
+    let shown = Arc::clone(shown);
     std::thread::spawn(move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
-            eprintln!("pgtide: stopping; once more to end at once");
+            shown.note("stopping; once more to end at once");
             raised.raise();
         }
         if signals.next().is_some() {

@@ -1,5 +1,6 @@
 //! `pgtide dump`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -91,9 +92,9 @@ pub fn run(args: &Args) -> Outcome {
         tags: args.tags.clone(),
         lock_wait_timeout: args.lock_wait_timeout,
     };
-    let interrupt = interrupt()?;
-    let shown = Shown::new(args.quiet || args.json, "read");
-    let result = dump::run(&repo, &options, &interrupt, &shown);
+    let shown = Arc::new(Shown::new(args.quiet || args.json, "read"));
+    let interrupt = interrupt(&shown)?;
+    let result = dump::run(&repo, &options, &interrupt, shown.as_ref());
     shown.finish();
     let report = result?;
     let snapshot = &report.snapshot;

@@ -1,6 +1,7 @@
 //! `pgtide restore`
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 
 use pgtide::repo::SnapshotId;
 use pgtide::restore::{self, Opened, RestoreOptions};
@@ -62,6 +63,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
+    if args.connect.dbname.is_none() && !args.create {
+        return Err(Failure::usage(
+            "no target database\nhint: name it with --dbname, or have it created as it was at the source with --create",
+        ));
+    }
     let repo = args.repo.open()?;
     let (id, snapshot) = args.which.find(&repo)?;
     let options = RestoreOptions {
@@ -85,9 +91,9 @@ pub fn run(args: &Args) -> Outcome {
     if args.clean && !args.yes {
         confirm(&id, &opened, &options)?;
     }
-    let interrupt = interrupt()?;
-    let shown = Shown::new(args.quiet || args.json, "loaded");
-    let result = restore::run(&opened, &options, &interrupt, &shown);
+    let shown = Arc::new(Shown::new(args.quiet || args.json, "loaded"));
+    let interrupt = interrupt(&shown)?;
+    let result = restore::run(&opened, &options, &interrupt, shown.as_ref());
     shown.finish();
     let report = result?;
     if args.json {

@@ -241,6 +241,7 @@ fn dump(
         collate: facts.collate.clone(),
         ctype: facts.ctype.clone(),
         locale_provider: facts.locale_provider.clone(),
+        block_size: facts.block_size,
         standby: facts.standby,
         extensions: extensions
             .into_iter()

@@ -55,6 +55,8 @@ pub struct Source {
     pub ctype: String,
     /// `datlocprovider`: `c`, `i` or `b`.
     pub locale_provider: String,
+    /// Bytes of a page; a large object is stored in quarters of it.
+    pub block_size: u32,
     /// Whether the source was a standby.
     pub standby: bool,
     /// Installed extensions.

@@ -293,6 +293,8 @@ fn fill(
         "CREATE TEMPORARY TABLE {} (loid oid, pageno int4, data bytea)",
         PAGES.trim_start_matches("pg_temp.")
     ))?;
+    // Pages have the size that they had at the source, whatever the target's is.
+    let page = opened.snapshot.source.block_size / 4;
     let blocks = load::blocks(&opened.reader, pages)?;
     let mut rest = &blocks[..];
     while !rest.is_empty() {
@@ -308,13 +310,13 @@ fn fill(
             Count::Exact,
             shared.progress,
         )?;
-        // A page of a large object is a quarter of a page of the server. A page without bytes, after a cut at its
+        // A page without bytes, after a cut at its
         // beginning, marks nothing but the end of the object: it makes the object that long, if it is not yet.
         conn.execute(&format!(
-            "SELECT pg_catalog.count(pg_catalog.lo_put(loid, pageno::int8 * (pg_catalog.current_setting('block_size')::int8 / 4), data)::text)
+            "SELECT pg_catalog.count(pg_catalog.lo_put(loid, pageno::int8 * {page}, data)::text)
                FROM {PAGES} WHERE data <> '';
              DO $$ DECLARE p record; fd int4; BEGIN
-               FOR p IN SELECT loid, pageno::int8 * (pg_catalog.current_setting('block_size')::int8 / 4) AS size FROM {PAGES} WHERE data = '' LOOP
+               FOR p IN SELECT loid, pageno::int8 * {page} AS size FROM {PAGES} WHERE data = '' LOOP
                  fd := pg_catalog.lo_open(p.loid, x'60000'::int4);
                  IF pg_catalog.lo_lseek64(fd, 0, 2) < p.size THEN PERFORM pg_catalog.lo_truncate64(fd, p.size); END IF;
                  PERFORM pg_catalog.lo_close(fd);

@@ -79,7 +79,7 @@ pub struct RestoreReport {
 pub enum RestoreError {
     /// Nothing was touched: something is missing at the target or in the way.
     #[error("nothing was restored\n{0}")]
-    Refused(Problems),
+    Refused(Box<Problems>),
     /// The server said no outside any entry.
     #[error("{context}: {source}")]
     Server {
@@ -179,7 +179,7 @@ pub fn run(
     let mut settings = options.settings.pin(&conn);
     let problems = preflight(opened, options, &chosen, &mut conn)?;
     if !problems.is_empty() {
-        return Err(RestoreError::Refused(problems));
+        return Err(RestoreError::Refused(Box::new(problems)));
     }
     let shared = Shared {
         reader: &opened.reader,
@@ -331,6 +331,7 @@ fn preflight(
             owners: !options.render.no_owner,
             privileges: !options.render.no_privileges,
             tablespaces: !options.render.no_tablespaces,
+            database: options.create,
             existing: !options.create && !options.clean,
         },
     )

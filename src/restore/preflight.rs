@@ -21,6 +21,8 @@ pub struct Problems {
     pub tablespaces: Vec<String>,
     /// Extensions that cannot be installed at the target.
     pub extensions: Vec<String>,
+    /// Locales of the database to create that the target does not know.
+    pub locales: Vec<String>,
     /// Objects that are to be restored and exist already.
     pub existing: Vec<String>,
     /// Anything else, with its hint.
@@ -65,6 +67,11 @@ impl fmt::Display for Problems {
             "install their packages on the target's server",
         )?;
         section(
+            "locales of the database that the target's server does not know",
+            &self.locales,
+            "install them there and run SELECT pg_import_system_collations('pg_catalog'), or create the database yourself with another locale and restore without --create",
+        )?;
+        section(
             "objects that exist already at the target",
             &self.existing,
             "restore into an empty database (--create makes one), or drop what is restored first with --clean",
@@ -85,6 +92,8 @@ pub struct Wanted {
     pub privileges: bool,
     /// Tablespaces are restored.
     pub tablespaces: bool,
+    /// The database is created, with its locale.
+    pub database: bool,
     /// Existing objects are a problem.
     pub existing: bool,
 }
@@ -130,6 +139,9 @@ pub fn check(
             version.map_or(name.clone(), |e| format!("{name} {}", e.version))
         })
         .collect();
+    if wanted.database {
+        problems.locales = locales(conn, source)?;
+    }
     let target = conn.server_version() / 10_000;
     let origin = source.server_version_num / 10_000;
     if target < origin {
@@ -160,6 +172,28 @@ fn names(conn: &mut Connection, sql: &str) -> Result<BTreeSet<String>, Error> {
         .iter()
         .filter_map(|row| row.get(0).map(str::to_owned))
         .collect())
+}
+
+/// Locales of the source's database that no collation and no database of the target has.
+fn locales(conn: &mut Connection, source: &Source) -> Result<Vec<String>, Error> {
+    // The operating system takes a name with its encoding in several spellings: en_US.UTF-8, en_US.utf8.
+    let spelling = |name: &str| name.to_lowercase().replace('-', "");
+    let known: BTreeSet<String> = names(
+        conn,
+        "SELECT collcollate FROM pg_catalog.pg_collation WHERE collprovider = 'c'
+         UNION SELECT datcollate FROM pg_catalog.pg_database UNION SELECT datctype FROM pg_catalog.pg_database
+         UNION VALUES ('C'), ('POSIX')",
+    )?
+    .iter()
+    .map(|name| spelling(name))
+    .collect();
+    let mut missing: Vec<String> = [&source.collate, &source.ctype]
+        .into_iter()
+        .filter(|name| !name.is_empty() && !known.contains(&spelling(name)))
+        .cloned()
+        .collect();
+    missing.dedup();
+    Ok(missing)
 }
 
 /// Objects of the entries that exist, of the kinds that a database is made of; others are left to the server's own
