@@ -1,6 +1,5 @@
 //! Arguments that several commands share.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
