@@ -1,16 +1,16 @@
 //! One consistent moment, whatever others do to the database meanwhile.
 
-#[path = "common/live.rs"]
-mod live;
+mod common;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use live::{Database, Server, servers};
+use common::session::{connect, settings};
+use common::testbed::{Database, Server, run};
 use pgtide::dump::{self, DumpOptions, DumpReport};
 use pgtide::pg::interrupt::Interrupt;
 use pgtide::progress::{Progress, Silent, Stage};
@@ -20,7 +20,10 @@ use pgtide::rows::Effort;
 use pgtide::schema::statements::RenderOptions;
 use pgtide::store::LocalStore;
 
-const ALL: &[&str] = &["15", "17", "18"];
+/// The servers that are there.
+fn servers() -> impl Iterator<Item = Server> {
+    ["15", "17", "18"].into_iter().filter_map(Server::find)
+}
 
 fn repository(dir: &Path) -> Repository {
     Repository::init(Arc::new(LocalStore::new(dir.join("repo")))).unwrap()
@@ -28,10 +31,10 @@ fn repository(dir: &Path) -> Repository {
 
 fn options(database: &Database, jobs: usize) -> DumpOptions {
     DumpOptions {
-        settings: database.settings(),
+        settings: settings(database),
         jobs: Some(jobs),
         effort: Effort::Fast,
-        pg_dump: database.server.pg_dump(),
+        pg_dump: Some(database.server.program_name("DUMP", "pg_dump")),
         tags: Vec::new(),
         lock_wait_timeout: Duration::from_secs(20),
     }
@@ -42,10 +45,11 @@ fn dump(repo: &Repository, database: &Database, progress: &dyn Progress) -> Dump
 }
 
 /// Restores a dump into a fresh database.
-fn restored(repo: &Repository, report: &DumpReport, server: &Server) -> Database {
-    let target = server.database("restored");
+fn restored<'s>(repo: &Repository, report: &DumpReport, source: &Database<'s>) -> Database<'s> {
+    // Of the source's name, so that tests beside this one have another.
+    let target = source.server.empty(&format!("{}_r", source.name));
     let options = RestoreOptions {
-        settings: target.settings(),
+        settings: settings(&target),
         jobs: Some(2),
         create: false,
         clean: false,
@@ -104,30 +108,22 @@ impl Drop for Load {
 
 #[test]
 fn twenty_dumps_under_load_each_hold_one_moment() {
-    for server in servers(ALL) {
-        let Some(pgbench) = server.program("pgbench") else {
-            eprintln!("NOT RUN on PostgreSQL {}: no pgbench", server.version);
-            continue;
-        };
-        let source = server.database("load");
-        live::ok(
-            Command::new(&pgbench)
-                .args(["-i", "-q", "-s", "1"])
-                .args(&source.args()[..6])
-                .arg(&source.name)
-                .stderr(Stdio::null()),
-        );
-        let load = Command::new(&pgbench)
-            .args(["-c", "4", "-T", "600"])
-            .args(&source.args()[..6])
-            .arg(&source.name)
+    for server in servers() {
+        let source = server.empty("load");
+        let mut make = server.program("BENCH", "pgbench");
+        make.args(["-i", "-q", "-s", "1", &source.name])
+            .stderr(Stdio::null());
+        run(make);
+        let load = server
+            .program("BENCH", "pgbench")
+            .args(["-c", "4", "-T", "600", &source.name])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let load = Load(load);
         let history = "SELECT count(*) FROM public.pgbench_history";
-        while source.value(history) == "0" {
+        while source.sql(history) == "0" {
             thread::sleep(Duration::from_millis(20));
         }
         let dir = tempfile::tempdir().unwrap();
@@ -135,8 +131,8 @@ fn twenty_dumps_under_load_each_hold_one_moment() {
         let mut transactions = Vec::new();
         for _ in 0..20 {
             let report = dump(&repo, &source, &Silent);
-            let target = restored(&repo, &report, &server);
-            let sums = target.value(
+            let target = restored(&repo, &report, &source);
+            let sums = target.sql(
                 "SELECT (SELECT sum(abalance) FROM public.pgbench_accounts) || ' '
                    || (SELECT sum(tbalance) FROM public.pgbench_tellers) || ' '
                    || (SELECT sum(bbalance) FROM public.pgbench_branches) || ' '
@@ -148,7 +144,7 @@ fn twenty_dumps_under_load_each_hold_one_moment() {
                 "PostgreSQL {}: {sums:?}",
                 server.version
             );
-            transactions.push(target.value(history).parse::<u64>().unwrap());
+            transactions.push(target.sql(history).parse::<u64>().unwrap());
         }
         drop(load);
         // The load was on: every dump saw another moment.
@@ -161,9 +157,9 @@ fn twenty_dumps_under_load_each_hold_one_moment() {
 
 #[test]
 fn what_slips_in_between_listing_and_locking_is_in_the_dump_as_it_is() {
-    for server in servers(ALL) {
-        let source = server.database("slip");
-        source.run(
+    for server in servers() {
+        let source = server.empty("slip");
+        source.sql(
             "CREATE TABLE public.t (id int PRIMARY KEY, a text, b text);
              INSERT INTO public.t SELECT i, 'a' || i, 'b' || i FROM generate_series(1, 5000) i;
              DELETE FROM public.t WHERE id % 3 = 0;",
@@ -177,12 +173,12 @@ fn what_slips_in_between_listing_and_locking_is_in_the_dump_as_it_is() {
             "ALTER TABLE public.t ALTER COLUMN a TYPE varchar(50)",
             "TRUNCATE public.t; INSERT INTO public.t SELECT i, 'x', 'y' FROM generate_series(1, 7) i",
         ] {
-            let slip = SlipIn::new(listed, || source.run(statement));
+            let slip = SlipIn::new(listed, || drop(source.sql(statement)));
             let report = dump(&repo, &source, &slip);
-            let target = restored(&repo, &report, &server);
+            let target = restored(&repo, &report, &source);
             assert_eq!(
-                target.value(content),
-                source.value(content),
+                target.sql(content),
+                source.sql(content),
                 "PostgreSQL {}: {statement}",
                 server.version
             );
@@ -192,54 +188,54 @@ fn what_slips_in_between_listing_and_locking_is_in_the_dump_as_it_is() {
 
 #[test]
 fn a_table_made_between_listing_and_the_snapshot_is_locked_and_dumped() {
-    for server in servers(ALL) {
-        let source = server.database("new");
-        source.run("CREATE TABLE public.old (id int)");
+    for server in servers() {
+        let source = server.empty("new");
+        source.sql("CREATE TABLE public.old (id int)");
         let slip = SlipIn::new(locked, || {
-            source.run("CREATE TABLE public.fresh AS SELECT 42 AS answer");
+            source.sql("CREATE TABLE public.fresh AS SELECT 42 AS answer");
         });
         let dir = tempfile::tempdir().unwrap();
         let repo = repository(dir.path());
         let report = dump(&repo, &source, &slip);
-        let target = restored(&repo, &report, &server);
-        assert_eq!(target.value("SELECT answer FROM public.fresh"), "42");
+        let target = restored(&repo, &report, &source);
+        assert_eq!(target.sql("SELECT answer FROM public.fresh"), "42");
     }
 }
 
 #[test]
 fn a_table_dropped_between_listing_and_locking_is_left_out() {
-    for server in servers(ALL) {
-        let source = server.database("dropped");
-        source.run("CREATE TABLE public.a (id int); CREATE TABLE public.b AS SELECT 1 AS id");
-        let slip = SlipIn::new(listed, || source.run("DROP TABLE public.a"));
+    for server in servers() {
+        let source = server.empty("dropped");
+        source.sql("CREATE TABLE public.a (id int); CREATE TABLE public.b AS SELECT 1 AS id");
+        let slip = SlipIn::new(listed, || drop(source.sql("DROP TABLE public.a")));
         let dir = tempfile::tempdir().unwrap();
         let repo = repository(dir.path());
         let report = dump(&repo, &source, &slip);
         assert_eq!(report.snapshot.totals.tables, 1);
-        let target = restored(&repo, &report, &server);
-        assert_eq!(target.value("SELECT id FROM public.b"), "1");
+        let target = restored(&repo, &report, &source);
+        assert_eq!(target.sql("SELECT id FROM public.b"), "1");
     }
 }
 
 #[test]
 fn tables_that_change_all_the_time_end_the_dump_with_their_names() {
-    for server in servers(ALL) {
-        let source = server.database("unstable");
+    for server in servers() {
+        let source = server.empty("unstable");
         // Dropped between listing and locking, and made again before the next attempt lists it.
-        struct Again<'a>(&'a Database, Mutex<u32>);
+        struct Again<'a>(&'a Database<'a>, Mutex<u32>);
         impl Progress for Again<'_> {
             fn stage(&self, stage: &Stage) {
                 if let Stage::Listed { .. } = stage {
                     let mut round = self.1.lock().unwrap();
                     let (gone, next) = (*round, *round + 1);
                     *round = next;
-                    self.0.run(&format!(
+                    self.0.sql(&format!(
                         "CREATE TABLE public.t{next} (id int); DROP TABLE IF EXISTS public.t{gone}"
                     ));
                 }
             }
         }
-        source.run("CREATE TABLE public.t0 (id int)");
+        source.sql("CREATE TABLE public.t0 (id int)");
         let dir = tempfile::tempdir().unwrap();
         let repo = repository(dir.path());
         let again = Again(&source, Mutex::new(0));
@@ -256,7 +252,7 @@ fn tables_that_change_all_the_time_end_the_dump_with_their_names() {
 
 /// Queues an ALTER TABLE behind the dump's locks as soon as rows are read and `pg_dump` has its locks.
 struct Queue<'a> {
-    source: &'a Database,
+    source: &'a Database<'a>,
     alter: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -266,7 +262,7 @@ impl Progress for Queue<'_> {
         if alter.is_some() {
             return;
         }
-        let mut conn = self.source.connect();
+        let mut conn = connect(&settings(self.source));
         let count = |conn: &mut pgtide::pg::Connection, sql: &str| -> i64 {
             conn.query(sql).unwrap()[0].get_i64(0).unwrap()
         };
@@ -277,10 +273,9 @@ impl Progress for Queue<'_> {
                  WHERE l.relation = 'public.big'::regclass AND a.application_name = 'pg_dump' AND l.granted",
             ) > 0
         });
-        let (server, name) = (self.source.server.clone(), self.source.name.clone());
+        let settings = settings(self.source);
         *alter = Some(thread::spawn(move || {
-            server
-                .connect(&name)
+            connect(&settings)
                 .execute("ALTER TABLE public.big ADD COLUMN late int")
                 .unwrap();
         }));
@@ -303,10 +298,10 @@ fn wait(mut until: impl FnMut() -> bool) {
 
 #[test]
 fn an_alter_table_queued_in_mid_dump_runs_afterwards_and_is_named() {
-    for server in servers(ALL) {
-        let source = server.database("queue");
+    for server in servers() {
+        let source = server.empty("queue");
         // Many schema objects, so that pg_dump is still at work when the first rows are there.
-        source.run(
+        source.sql(
             "CREATE TABLE public.big AS SELECT i AS id, repeat(md5(i::text), 30) AS text FROM generate_series(1, 60000) i;
              DO $$ BEGIN FOR i IN 1..400 LOOP
                EXECUTE format('CREATE FUNCTION public.f%s(a int, b text) RETURNS int LANGUAGE sql AS ''SELECT 1''', i);
@@ -336,15 +331,15 @@ fn an_alter_table_queued_in_mid_dump_runs_afterwards_and_is_named() {
             report.snapshot.warnings
         );
         assert_eq!(report.snapshot.totals.rows, 60_000);
-        let target = restored(&repo, &report, &server);
+        let target = restored(&repo, &report, &source);
         let content = "SELECT count(*) || ' ' || sum(pg_catalog.hashtextextended(id || text, 0)) FROM public.big";
-        assert_eq!(target.value(content), source.value(content));
+        assert_eq!(target.sql(content), source.sql(content));
     }
 }
 
 /// Ends sessions of the dump once rows are being read.
 struct Terminate<'a> {
-    source: &'a Database,
+    source: &'a Database<'a>,
     /// Which sessions: a condition on `pg_stat_activity`.
     which: &'a str,
     ended: Mutex<i64>,
@@ -359,7 +354,7 @@ impl Progress for Terminate<'_> {
                  WHERE datname = current_database() AND application_name = 'pgtide' AND {}",
                 self.which
             );
-            let rows = self.source.connect().query(&sql).unwrap();
+            let rows = connect(&settings(self.source)).query(&sql).unwrap();
             *ended = rows[0].get_i64(0).unwrap();
         }
     }
@@ -367,9 +362,9 @@ impl Progress for Terminate<'_> {
 
 #[test]
 fn a_terminated_reader_or_first_holder_loses_nothing() {
-    for server in servers(ALL) {
-        let source = server.database("ended");
-        source.run(
+    for server in servers() {
+        let source = server.empty("ended");
+        source.sql(
             "CREATE TABLE public.big AS SELECT i AS id, repeat(md5(i::text), 30) AS text FROM generate_series(1, 60000) i",
         );
         for which in [
@@ -387,19 +382,19 @@ fn a_terminated_reader_or_first_holder_loses_nothing() {
             let report = dump(&repo, &source, &terminate);
             assert!(*terminate.ended.lock().unwrap() > 0, "nothing was ended: {which}");
             assert_eq!(report.snapshot.totals.rows, 60_000, "{which}");
-            let target = restored(&repo, &report, &server);
+            let target = restored(&repo, &report, &source);
             let content = "SELECT count(*) || ' ' || sum(pg_catalog.hashtextextended(t::text, 0)) FROM public.big t";
-            assert_eq!(target.value(content), source.value(content), "{which}");
+            assert_eq!(target.sql(content), source.sql(content), "{which}");
         }
     }
 }
 
 #[test]
 fn a_table_that_stays_locked_ends_the_dump_with_the_name_of_who_holds_it() {
-    for server in servers(&["17"]) {
-        let source = server.database("held");
-        source.run("CREATE TABLE public.held (id int)");
-        let mut other = source.connect();
+    for server in Server::find("17") {
+        let source = server.empty("held");
+        source.sql("CREATE TABLE public.held (id int)");
+        let mut other = connect(&settings(&source));
         other
             .execute("BEGIN; LOCK TABLE public.held IN ACCESS EXCLUSIVE MODE")
             .unwrap();

@@ -1,23 +1,21 @@
 //! What happens when things break in the middle of a dump: nothing stored is lost, and nothing false is said.
 
-#[path = "common/live.rs"]
-mod live;
-#[path = "common/server.rs"]
-#[allow(dead_code)]
-mod server;
+mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use live::{Database, Server, ok, pgtide, said, servers};
+use common::program::Repo;
+use common::server;
+use common::testbed::{Database, Server, conninfo, run};
 use rand::Rng;
 
 /// Incompressible rows, so that packs fill and are finished while a dump runs.
-fn noise(server: &Server, megabytes: u32) -> Database {
-    let database = server.database("noise");
-    database.run(&format!(
+fn noise<'s>(server: &'s Server, name: &str, megabytes: u32) -> Database<'s> {
+    let database = server.empty(name);
+    database.sql(&format!(
         "CREATE TABLE public.noise (id int, bytes bytea);
          ALTER TABLE public.noise ALTER COLUMN bytes SET STORAGE EXTERNAL;
          INSERT INTO public.noise
@@ -28,19 +26,18 @@ fn noise(server: &Server, megabytes: u32) -> Database {
     database
 }
 
-fn dump(repo: &Path, database: &Database) -> Command {
-    let mut command = pgtide(repo, &database.server);
-    command
-        .arg("dump")
-        .args(database.args())
-        .args(["-j", "2", "--json", "-Z", "fast"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+fn dump(repo: &Repo, database: &Database) -> Command {
+    let dbname = conninfo(&database.name);
+    let options = ["dump", "-d", &dbname, "-j", "2", "--json", "-Z", "fast"];
+    let mut command = repo.command(database.server, &options);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-fn init(repo: &Path, server: &Server) {
-    ok(pgtide(repo, server).arg("init"));
+/// Both outputs of a command, for messages.
+fn said(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
 }
 
 fn json(text: &str) -> serde_json::Value {
@@ -53,18 +50,21 @@ fn added_bytes(report: &str) -> u64 {
         .unwrap()
 }
 
-fn check(repo: &Path, server: &Server) {
-    ok(pgtide(repo, server).args(["check", "--read-data", "-q"]));
+fn check(repo: &Repo) {
+    repo.local(&["check", "--read-data", "-q"]).expect(0);
 }
 
-fn snapshots(repo: &Path, server: &Server) -> usize {
-    let list = ok(pgtide(repo, server).args(["snapshots", "--json"]));
-    json(&list)["snapshots"].as_array().unwrap().len()
+fn snapshots(repo: &Repo) -> usize {
+    let list = repo.local(&["snapshots", "--json"]).expect(0).json();
+    list["snapshots"].as_array().unwrap().len()
 }
 
-fn packs(repo: &Path) -> BTreeSet<String> {
+fn packs(repo: &Repo) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for dir in std::fs::read_dir(repo.join("packs")).into_iter().flatten() {
+    for dir in std::fs::read_dir(repo.path().join("packs"))
+        .into_iter()
+        .flatten()
+    {
         for pack in std::fs::read_dir(dir.unwrap().path()).unwrap() {
             found.insert(pack.unwrap().file_name().into_string().unwrap());
         }
@@ -74,7 +74,7 @@ fn packs(repo: &Path) -> BTreeSet<String> {
 
 /// Sessions of pgtide and its pg_dump in the database.
 fn sessions(database: &Database) -> String {
-    database.value(
+    database.sql(
         "SELECT count(*) FROM pg_stat_activity
          WHERE datname = current_database() AND application_name IN ('pgtide', 'pg_dump')",
     )
@@ -94,68 +94,61 @@ fn no_sessions_remain(database: &Database) {
 #[test]
 fn a_dump_killed_at_ten_random_moments_leaves_a_sound_repository_and_the_next_reuses_what_it_stored()
  {
-    for server in servers(&["15", "17", "18"]).into_iter().take(1) {
-        let source = noise(&server, 320);
-        let dir = tempfile::tempdir().unwrap();
-        let whole = dir.path().join("whole");
-        init(&whole, &server);
-        let began = Instant::now();
-        let full = added_bytes(&ok(&mut dump(&whole, &source)));
-        let took = began.elapsed();
+    let mut servers = ["15", "17", "18"].into_iter().filter_map(Server::find);
+    let Some(server) = servers.next() else {
+        return;
+    };
+    let source = noise(&server, "killed", 320);
+    let (whole, repo) = (Repo::new(), Repo::new());
+    let began = Instant::now();
+    let full = added_bytes(&run(dump(&whole, &source)));
+    let took = began.elapsed();
 
-        let repo = dir.path().join("killed");
-        init(&repo, &server);
-        let mut kept = BTreeSet::new();
-        let mut killed = 0;
-        for round in 0..10 {
-            let mut child = dump(&repo, &source).spawn().unwrap();
-            // The later rounds more often get far.
-            let moment = rand::rng().random_range(0.02..1.0) * (0.5 + f64::from(round) / 10.0);
-            std::thread::sleep(took.mul_f64(moment.min(0.95)));
-            // SIGKILL: no handler runs, nothing is flushed.
-            child.kill().unwrap();
-            let output = child.wait_with_output().unwrap();
-            killed += u32::from(!output.status.success());
-            check(&repo, &server);
-            let now = packs(&repo);
-            assert!(now.is_superset(&kept), "a finished pack is gone");
-            kept = now;
-            no_sessions_remain(&source);
-        }
-        assert!(killed >= 5, "the dump was too fast to be killed");
-        // Should all ten have come too early for a finished pack, some late ones make sure that there is one.
-        for _ in 0..5 {
-            if kept.is_empty() {
-                let mut child = dump(&repo, &source).spawn().unwrap();
-                std::thread::sleep(took.mul_f64(0.9));
-                child.kill().unwrap();
-                child.wait().unwrap();
-                kept = packs(&repo);
-            }
-        }
-        let before = kept.len();
-        assert!(before > 0, "no pack was ever finished");
-        let last = added_bytes(&ok(&mut dump(&repo, &source)));
-        check(&repo, &server);
-        assert!(
-            last < full * 9 / 10,
-            "{before} packs were there, yet {last} of {full} bytes were stored again"
-        );
-        let digest = |repo: &Path| {
-            let shown = json(&ok(pgtide(repo, &server).args(["show", "latest", "--json"])));
-            shown["tables"][0]["digest"].clone()
-        };
-        assert_eq!(digest(&repo), digest(&whole));
+    let mut kept = BTreeSet::new();
+    let mut killed = 0;
+    for round in 0..10 {
+        let mut child = dump(&repo, &source).spawn().unwrap();
+        // The later rounds more often get far.
+        let moment = rand::rng().random_range(0.02..1.0) * (0.5 + f64::from(round) / 10.0);
+        std::thread::sleep(took.mul_f64(moment.min(0.95)));
+        // SIGKILL: no handler runs, nothing is flushed.
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        killed += u32::from(!output.status.success());
+        check(&repo);
+        let now = packs(&repo);
+        assert!(now.is_superset(&kept), "a finished pack is gone");
+        kept = now;
+        no_sessions_remain(&source);
     }
+    assert!(killed >= 5, "the dump was too fast to be killed");
+    // Should all ten have come too early for a finished pack, some late ones make sure that there is one.
+    for _ in 0..5 {
+        if kept.is_empty() {
+            let mut child = dump(&repo, &source).spawn().unwrap();
+            std::thread::sleep(took.mul_f64(0.9));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kept = packs(&repo);
+        }
+    }
+    let before = kept.len();
+    assert!(before > 0, "no pack was ever finished");
+    let last = added_bytes(&run(dump(&repo, &source)));
+    check(&repo);
+    assert!(
+        last < full * 9 / 10,
+        "{before} packs were there, yet {last} of {full} bytes were stored again"
+    );
+    let digest = |repo: &Repo| repo.open("latest").tables[0].digest;
+    assert_eq!(digest(&repo), digest(&whole));
 }
 
 #[test]
 fn an_interrupt_ends_the_dump_and_its_sessions_and_the_next_run_goes_on() {
-    for server in servers(&["17"]) {
-        let source = noise(&server, 160);
-        let dir = tempfile::tempdir().unwrap();
-        let repo = dir.path().join("repo");
-        init(&repo, &server);
+    if let Some(server) = Server::find("17") {
+        let source = noise(&server, "interrupted", 160);
+        let repo = Repo::new();
         for signal in ["-INT", "-TERM"] {
             let child = dump(&repo, &source).spawn().unwrap();
             let began = Instant::now();
@@ -164,23 +157,25 @@ fn an_interrupt_ends_the_dump_and_its_sessions_and_the_next_run_goes_on() {
                 std::thread::sleep(Duration::from_millis(10));
             }
             std::thread::sleep(Duration::from_millis(200));
-            ok(Command::new("kill").args([signal, &child.id().to_string()]));
+            let mut kill = Command::new("kill");
+            kill.args([signal, &child.id().to_string()]);
+            run(kill);
             let output = child.wait_with_output().unwrap();
             assert_eq!(output.status.code(), Some(1), "{}", said(&output));
             assert!(said(&output).contains("interrupted"), "{}", said(&output));
             no_sessions_remain(&source);
         }
-        assert_eq!(snapshots(&repo, &server), 0);
-        check(&repo, &server);
+        assert_eq!(snapshots(&repo), 0);
+        check(&repo);
         let stored = packs(&repo);
         assert!(
             !stored.is_empty(),
             "an interrupted dump keeps what it stored"
         );
-        let report = ok(&mut dump(&repo, &source));
+        let report = run(dump(&repo, &source));
         assert!(packs(&repo).is_superset(&stored));
         assert!(json(&report)["snapshot"]["totals"]["rows"] == 160 * 64);
-        check(&repo, &server);
+        check(&repo);
     }
 }
 
@@ -190,26 +185,26 @@ fn a_full_disk_is_said_and_costs_nothing_that_was_stored() {
         eprintln!("NOT RUN: only root may mount a small file system");
         return;
     }
-    for server in servers(&["17"]) {
-        let source = noise(&server, 60);
-        let dir = tempfile::tempdir().unwrap();
-        let mount = dir.path().join("small");
-        std::fs::create_dir(&mount).unwrap();
+    if let Some(server) = Server::find("17") {
+        let source = noise(&server, "full", 60);
+        let repo = Repo::new();
+        let place = repo.path();
+        std::fs::remove_dir_all(&place).unwrap();
+        std::fs::create_dir(&place).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=30m", "tmpfs"])
-            .arg(&mount)
+            .arg(&place)
             .status()
             .unwrap();
         if !mounted.success() {
             eprintln!("NOT RUN: a small file system cannot be mounted here");
             return;
         }
-        let unmount = Unmount(&mount);
-        let repo = mount.join("repo");
-        init(&repo, &server);
-        let small = server.database("small");
-        small.run("CREATE TABLE public.t AS SELECT i FROM generate_series(1, 1000) i");
-        ok(&mut dump(&repo, &small));
+        let unmount = Unmount(&place);
+        repo.local(&["init"]).expect(0);
+        let small = server.empty("small");
+        small.sql("CREATE TABLE public.t AS SELECT i FROM generate_series(1, 1000) i");
+        run(dump(&repo, &small));
         let output = dump(&repo, &source).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         assert!(
@@ -218,8 +213,8 @@ fn a_full_disk_is_said_and_costs_nothing_that_was_stored() {
             said(&output)
         );
         no_sessions_remain(&source);
-        assert_eq!(snapshots(&repo, &server), 1);
-        check(&repo, &server);
+        assert_eq!(snapshots(&repo), 1);
+        check(&repo);
         drop(unmount);
     }
 }
@@ -234,38 +229,16 @@ impl Drop for Unmount<'_> {
 
 #[test]
 fn a_refused_connection_and_an_unknown_database_are_said_plainly() {
-    for server in servers(&["17"]) {
-        let dir = tempfile::tempdir().unwrap();
-        let repo = dir.path().join("repo");
-        init(&repo, &server);
-        let refused = pgtide(&repo, &server)
-            .args([
-                "dump",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                "1",
-                "-U",
-                "postgres",
-                "-d",
-                "x",
-            ])
-            .output()
-            .unwrap();
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(said(&refused).contains("127.0.0.1"), "{}", said(&refused));
-        assert!(said(&refused).contains("refused"), "{}", said(&refused));
-
-        let mut args = server.database("gone").args();
-        *args.last_mut().unwrap() = "no such database".to_owned();
-        let unknown = pgtide(&repo, &server)
-            .arg("dump")
-            .args(args)
-            .output()
-            .unwrap();
-        assert_eq!(unknown.status.code(), Some(1));
-        assert!(said(&unknown).contains("3D000"), "{}", said(&unknown));
-        assert_eq!(snapshots(&repo, &server), 0);
+    if let Some(server) = Server::find("17") {
+        let repo = Repo::new();
+        let nobody = "host=127.0.0.1 port=1 user=postgres dbname=x";
+        repo.run(&server, &["dump", "-d", nobody])
+            .expect(1)
+            .says(&["127.0.0.1", "refused"]);
+        repo.run(&server, &["dump", "-d", "no such database"])
+            .expect(1)
+            .says(&["3D000"]);
+        assert_eq!(snapshots(&repo), 0);
     }
 }
 
@@ -282,30 +255,16 @@ fn a_standby_is_dumped_like_its_primary() {
          INSERT INTO public.u DEFAULT VALUES;",
     );
     let standby = primary.standby();
-    let dir = tempfile::tempdir().unwrap();
-    let repo = dir.path().join("repo");
-    let run = |server: &server::TestServer, arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pgtide"));
-        command
-            .env("PGTIDE_REPO", &repo)
-            .env("PGTIDE_PG_DUMP", bin.join("pg_dump"))
-            .args(arguments);
-        if arguments[0] == "dump" {
-            command
-                .args(["-h", &server.socket_dir.to_string_lossy()])
-                .args(["-p", &server.port.to_string()])
-                .args(["-U", server::SUPERUSER, "-d", "postgres"]);
-        }
-        let output = command.output().unwrap();
-        // A standby's unlogged tables are left out, and that is said.
-        let skipped = arguments[0] == "dump" && server.port != primary.port;
-        let expected = if skipped { 3 } else { 0 };
-        assert_eq!(output.status.code(), Some(expected), "{}", said(&output));
-        String::from_utf8(output.stdout).unwrap()
+    let repo = Repo::new();
+    // A standby's unlogged tables are left out, and that is said and has an exit code of its own.
+    let dump = |server: &server::TestServer, code: i32| {
+        let pg_dump = bin.join("pg_dump").display().to_string();
+        let conninfo = server.conninfo("postgres");
+        let options = ["dump", "--json", "-d", &conninfo, "--pg-dump", &pg_dump];
+        repo.local(&options).expect(code).json()
     };
-    run(&primary, &["init"]);
-    let from_primary = json(&run(&primary, &["dump", "--json"]));
-    let from_standby = json(&run(&standby, &["dump", "--json"]));
+    let from_primary = dump(&primary, 0);
+    let from_standby = dump(&standby, 3);
     let snapshot = &from_standby["snapshot"];
     assert_eq!(snapshot["source"]["standby"], true);
     assert!(
@@ -319,13 +278,9 @@ fn a_standby_is_dumped_like_its_primary() {
     assert_eq!(from_primary["snapshot"]["totals"]["rows"], 20_001);
     assert_eq!(snapshot["totals"]["rows"], 20_000);
     let digest = |id: &serde_json::Value| {
-        let shown = json(&run(&primary, &["show", id.as_str().unwrap(), "--json"]));
-        let tables = shown["tables"].as_array().unwrap().clone();
-        tables
-            .into_iter()
-            .find(|table| table["name"] == "t")
-            .unwrap()["digest"]
-            .clone()
+        let opened = repo.open(id.as_str().unwrap());
+        let table = opened.tables.iter().find(|table| table.name == "t");
+        table.unwrap().digest
     };
     assert_eq!(
         digest(&from_primary["snapshot_id"]),

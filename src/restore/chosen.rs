@@ -40,7 +40,7 @@ impl Chosen {
             .enumerate()
             .map(|(n, entry)| {
                 if database.contains(&n) {
-                    options.create && !timescale::is_restoring_setting(entry)
+                    options.create
                 } else if whole {
                     !statements::is_setting(entry) && !statements::is_data(entry)
                 } else {

@@ -152,6 +152,14 @@ impl<'a> Session<'a> {
     /// Does all work in one transaction; if that fails, each in one of its own, so that the failure is known and
     /// the rest is done. Returns whether to go on.
     pub fn run(&mut self, batch: &[&Work]) -> bool {
+        let go_on = self.run_all(batch);
+        for notice in self.conn.take_notices() {
+            self.shared.progress.note(&notice.to_string());
+        }
+        go_on
+    }
+
+    fn run_all(&mut self, batch: &[&Work]) -> bool {
         if batch.len() > 1 {
             match self.transaction(batch) {
                 Ok(()) => return true,

@@ -150,8 +150,9 @@ pub fn open(repo: &Repository, snapshot: Snapshot) -> Result<Opened, RestoreErro
     let root: Root = lists::read_value(&reader, &snapshot.root)?;
     let items = lists::read_list(&reader, &root.entries)?;
     let order: Vec<u32> = lists::read_list(&reader, &root.entry_order)?;
-    let entries = schema::store::decode(items, &order)
+    let mut entries = schema::store::decode(items, &order)
         .map_err(|error| RestoreError::Schema(error.to_string()))?;
+    timescale::forget_restoring(&mut entries);
     let graph = Graph::build(&entries);
     Ok(Opened {
         tables: lists::read_list(&reader, &root.tables)?,

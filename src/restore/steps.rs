@@ -66,6 +66,11 @@ impl Restore<'_> {
             serial = self.session(self.connect()?);
         }
         if self.steps(&mut serial.0).is_err() {
+            if self.timescale.is_some() {
+                self.progress.note(
+                    "the target database is still in TimescaleDB's restoring state: drop it and restore anew, or end the state with SELECT timescaledb_post_restore()",
+                );
+            }
             return Ok(());
         }
         if self.timescale.is_some() {

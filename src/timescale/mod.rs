@@ -77,9 +77,22 @@ pub fn is_before_restoring(entry: &TocEntry, source: &Source) -> bool {
         || (entry.desc == "SCHEMA" && extensions.any(|e| entry.tag.to_lossy() == e.schema.as_str()))
 }
 
-/// Whether the entry would carry a restoring state of the source over.
-pub fn is_restoring_setting(entry: &TocEntry) -> bool {
-    entry.desc == "DATABASE PROPERTIES" && entry.defn.to_lossy().contains("timescaledb.restoring")
+/// Takes a restoring state of the source out of the database's settings: it must not be carried over.
+pub fn forget_restoring(entries: &mut [TocEntry]) {
+    for entry in entries
+        .iter_mut()
+        .filter(|e| e.desc == "DATABASE PROPERTIES")
+    {
+        let Some(statements) = entry.defn.to_str() else {
+            continue;
+        };
+        // One statement a line, as pg_dump writes them.
+        let kept: Vec<&str> = statements
+            .lines()
+            .filter(|line| !line.contains("timescaledb.restoring"))
+            .collect();
+        entry.defn = SqlText::from(kept.join("\n"));
+    }
 }
 
 /// The statement that creates the extension, at the version of the source. It must be the first of its session.
@@ -115,4 +128,37 @@ fn functions(conn: &mut Connection) -> Result<String, Error> {
         .and_then(|row| row.get(0))
         .map(str::to_owned)
         .ok_or_else(|| Error::Protocol("the extension timescaledb is not installed".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::archive::Section;
+
+    #[test]
+    fn a_restoring_state_is_not_carried_over_and_other_settings_are() {
+        let mut entries = [TocEntry {
+            dump_id: 1,
+            tableoid: 0,
+            oid: 1,
+            tag: "d".into(),
+            desc: "DATABASE PROPERTIES".to_owned(),
+            section: Section::PreData,
+            defn: "ALTER DATABASE d SET \"timescaledb.restoring\" TO 'on';\nALTER DATABASE d SET work_mem TO '7MB';\n".into(),
+            drop_stmt: "".into(),
+            copy_stmt: "".into(),
+            namespace: None,
+            tablespace: None,
+            tableam: None,
+            relkind: None,
+            owner: "o".into(),
+            dependencies: Vec::new(),
+            had_dumper: false,
+        }];
+        forget_restoring(&mut entries);
+        assert_eq!(
+            entries[0].defn.to_lossy(),
+            "ALTER DATABASE d SET work_mem TO '7MB';"
+        );
+    }
 }

@@ -6,4 +6,5 @@
 pub mod equal;
 pub mod program;
 pub mod server;
+pub mod session;
 pub mod testbed;
