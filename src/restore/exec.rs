@@ -28,6 +28,9 @@ pub enum Work {
     LoadShared(usize, Arc<SharedLoad>),
 }
 
+/// Nothing more is done: a failure was noted, or the user asked to stop.
+pub struct Halt;
+
 /// Something that could not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

@@ -11,9 +11,8 @@ use crate::repo::model::{BlockRef, TableRecord, TableRole};
 use crate::rows::Decoder;
 
 use super::Opened;
-use super::exec::{Failure, Shared};
+use super::exec::{Failure, Halt, Shared};
 use super::load::{self, Count, LoadError};
-use super::steps::Halt;
 
 /// Payload of pages that one transaction writes.
 const RUN_BYTES: u64 = 64 << 20;

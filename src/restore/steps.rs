@@ -15,7 +15,7 @@ use crate::schema::statements;
 use crate::timescale;
 
 use super::chosen::Chosen;
-use super::exec::{self, Failure, Session, Shared, Work};
+use super::exec::{self, Failure, Halt, Session, Shared, Work};
 use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Task};
 use super::target::session_options;
@@ -48,9 +48,6 @@ pub struct Restore<'a> {
     /// Sessions that work in parallel.
     pub jobs: usize,
 }
-
-/// Nothing more is done: a failure was noted, or the user asked to stop.
-pub struct Halt;
 
 impl Restore<'_> {
     /// All of it. What failed is noted in what the sessions share.

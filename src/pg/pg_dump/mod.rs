@@ -1,17 +1,17 @@
 //! Finding the right `pg_dump`, and running it for the schema.
 
+mod child;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use super::archive::{Archive, ArchiveError};
+pub use child::{PgDumpKiller, RunningPgDump};
+
+use super::archive::ArchiveError;
 
 /// Where installations of PostgreSQL keep their programs; `*` stands for one name.
 const USUAL_PLACES: &[&str] = &[
@@ -27,12 +27,6 @@ const USUAL_PLACES: &[&str] = &[
     "/Library/PostgreSQL/*/bin",
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 ];
-
-/// How long a child may take to end by itself after it was asked to.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// What is kept of a child's messages.
-const STDERR_LIMIT: u64 = 64 * 1024;
 
 /// Why there is no schema from `pg_dump`.
 #[derive(Debug, thiserror::Error)]
@@ -278,134 +272,6 @@ impl fmt::Display for PgDump {
     }
 }
 
-/// A `pg_dump` at work. Dropping it ends the child.
-#[derive(Debug)]
-pub struct RunningPgDump {
-    child: Arc<Mutex<Child>>,
-    program: String,
-    archive: Option<JoinHandle<Result<Archive, ArchiveError>>>,
-    stderr: Option<JoinHandle<String>>,
-}
-
-/// Ends a running `pg_dump` from another thread.
-#[derive(Clone, Debug)]
-pub struct PgDumpKiller(Arc<Mutex<Child>>);
-
-impl PgDumpKiller {
-    /// Asks the child to stop, and ends it if it does not; returns when it is gone.
-    pub fn kill(&self) {
-        let mut child = lock(&self.0);
-        if !matches!(child.try_wait(), Ok(None)) {
-            return;
-        }
-        // A pg_dump that is asked cancels its query on the server; one that is killed leaves it running.
-        if let Some(pid) = i32::try_from(child.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-        {
-            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
-        }
-        let start = Instant::now();
-        while start.elapsed() < GRACE {
-            if !matches!(child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-}
-
-impl RunningPgDump {
-    fn start(mut command: Command, program: String) -> Result<Self, PgDumpError> {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A Ctrl-C on the terminal is ours to handle, and a stop reaches what a wrapper started.
-            .process_group(0);
-        let failed = |source| PgDumpError::Run {
-            program: program.clone(),
-            source,
-        };
-        let mut child = command.spawn().map_err(failed)?;
-        let stdout = child.stdout.take();
-        let stderr = child.stderr.take();
-        let running = |archive, stderr| Self {
-            child: Arc::new(Mutex::new(child)),
-            program: program.clone(),
-            archive,
-            stderr,
-        };
-        let (Some(stdout), Some(mut stderr)) = (stdout, stderr) else {
-            drop(running(None, None));
-            return Err(failed(std::io::Error::other("its output is not connected")));
-        };
-        let archive = std::thread::spawn(move || {
-            let mut stdout = std::io::BufReader::with_capacity(1 << 18, stdout);
-            let archive = Archive::read(&mut stdout);
-            // The child must be able to write to its end, whatever we think of what it wrote.
-            let _ = std::io::copy(&mut stdout, &mut std::io::sink());
-            archive
-        });
-        let stderr = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = stderr.by_ref().take(STDERR_LIMIT).read_to_end(&mut bytes);
-            let _ = std::io::copy(&mut stderr, &mut std::io::sink());
-            String::from_utf8_lossy(&bytes).trim().to_string()
-        });
-        Ok(running(Some(archive), Some(stderr)))
-    }
-
-    /// A handle to end it from another thread.
-    pub fn killer(&self) -> PgDumpKiller {
-        PgDumpKiller(Arc::clone(&self.child))
-    }
-
-    /// Waits for its end. What it said without failing comes with the archive.
-    pub fn wait(mut self) -> Result<(Archive, String), PgDumpError> {
-        let archive = self.archive.take().map(JoinHandle::join);
-        let stderr = self
-            .stderr
-            .take()
-            .and_then(|thread| thread.join().ok())
-            .unwrap_or_default();
-        let program = std::mem::take(&mut self.program);
-        // Both its outputs are closed, so this takes no time worth noting while the lock is held.
-        let status = lock(&self.child).wait();
-        let status = status.map_err(|source| PgDumpError::Run {
-            program: program.clone(),
-            source,
-        })?;
-        if !status.success() {
-            return Err(PgDumpError::Failed {
-                program,
-                status,
-                stderr,
-            });
-        }
-        match archive {
-            Some(Ok(Ok(archive))) => Ok((archive, stderr)),
-            Some(Ok(Err(source))) => Err(PgDumpError::Output { program, source }),
-            _ => {
-                let source = std::io::Error::other("the thread that reads its output died");
-                Err(PgDumpError::Run { program, source })
-            }
-        }
-    }
-}
-
-impl Drop for RunningPgDump {
-    fn drop(&mut self) {
-        self.killer().kill();
-    }
-}
-
-fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
-    child.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// libpq takes a name with `=` in it, or one that looks like a URI, for a connection string.
 fn dbname_argument(dbname: &str) -> String {
     let is_conninfo = dbname.contains('=')
@@ -500,6 +366,8 @@ fn expand(pattern: &str) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
