@@ -29,7 +29,7 @@ fn pg_dump(server: &Server) -> PgDump {
 fn connection(database: &Database) -> ChildConnection {
     ChildConnection {
         env: database.server.env.clone(),
-        dbname: database.name.clone(),
+        conninfo: conninfo(&database.name),
     }
 }
 

@@ -138,7 +138,7 @@ impl Run<'_> {
         let halt = || stop.store(true, Ordering::SeqCst);
         let (archive, sequences) = std::thread::scope(|scope| {
             let schema = scope.spawn(|| {
-                self.schema(&snapshot_ids, &facts.name, &facts.encoding, &shared)
+                self.schema(&snapshot_ids, &facts.encoding, &shared)
                     .inspect_err(|_| halt())
             });
             let encoders: Vec<_> = (0..jobs)
@@ -220,7 +220,6 @@ impl Run<'_> {
     fn schema(
         &self,
         snapshot_ids: &[String],
-        dbname: &str,
         encoding: &str,
         shared: &Shared<'_>,
     ) -> Result<Archive, DumpError> {
@@ -231,7 +230,7 @@ impl Run<'_> {
                 .into_iter()
                 .filter_map(|(name, value)| Some((name.to_owned(), value?)))
                 .collect(),
-            dbname: dbname.to_owned(),
+            conninfo: self.settings.child_conninfo(),
         };
         let mut extra = Vec::new();
         if encoding != "SQL_ASCII" {

@@ -93,26 +93,6 @@ impl Row {
         self.parsed(column, "an integer")
     }
 
-    /// An `integer` that must be there.
-    pub fn get_i32(&self, column: usize) -> Result<i32, Error> {
-        self.parsed(column, "an integer")
-    }
-
-    /// A `smallint` that must be there.
-    pub fn get_i16(&self, column: usize) -> Result<i16, Error> {
-        self.parsed(column, "a small integer")
-    }
-
-    /// An `oid` that must be there.
-    pub fn get_u32(&self, column: usize) -> Result<u32, Error> {
-        self.parsed(column, "an object id")
-    }
-
-    /// A floating-point number that must be there.
-    pub fn get_f64(&self, column: usize) -> Result<f64, Error> {
-        self.parsed(column, "a number")
-    }
-
     /// A `boolean` that must be there.
     pub fn get_bool(&self, column: usize) -> Result<bool, Error> {
         match self.get(column) {
@@ -136,7 +116,7 @@ mod tests {
         assert_eq!(row.get(1), None);
         assert!(row.get_bool(2).unwrap());
         assert_eq!(row.not_utf8(), Some(3));
-        assert!(row.get_i32(1).unwrap_err().to_string().contains("NULL"));
+        assert!(row.get_i64(1).unwrap_err().to_string().contains("NULL"));
         assert!(row.get_bool(0).is_err());
         assert_eq!(row.get(9), None);
         for cut in 0..body.len() {

@@ -37,14 +37,6 @@ pub struct Task {
     pub locks: Vec<i32>,
 }
 
-impl Task {
-    /// Whether the two must not run at the same time: one locks a table that the other uses. Tasks that do may wait
-    /// for each other for ever, or at least hold a worker that could do something else.
-    pub fn conflicts(&self, other: &Task) -> bool {
-        meet(&self.locks, &other.after_loads) || meet(&other.locks, &self.after_loads)
-    }
-}
-
 /// What there is to do, in which order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
@@ -127,18 +119,6 @@ impl Graph {
     }
 }
 
-/// The section of every entry, where those without one have that of the entry before them.
-pub fn sections(entries: &[TocEntry]) -> Vec<Section> {
-    let mut current = Section::PreData;
-    let section = |entry: &TocEntry| {
-        if entry.section != Section::None {
-            current = entry.section;
-        }
-        current
-    };
-    entries.iter().map(section).collect()
-}
-
 fn pass(entry: &TocEntry) -> Pass {
     match entry.desc.as_str() {
         "ACL" | "DEFAULT ACL" => Pass::Privileges,
@@ -213,12 +193,6 @@ impl Family {
             }
         }
     }
-}
-
-/// Whether two ascending lists have a member in common.
-fn meet(a: &[i32], b: &[i32]) -> bool {
-    let (short, long) = if a.len() < b.len() { (a, b) } else { (b, a) };
-    short.iter().any(|id| long.binary_search(id).is_ok())
 }
 
 #[cfg(test)]
@@ -298,12 +272,10 @@ mod tests {
         assert_eq!(graph.tasks[2].deps, [1]);
         assert!(graph.tasks[5].deps.is_empty());
         assert_eq!(graph.tasks[6].deps, [5]);
-        assert_eq!(sections(&entries)[4], PreData);
-        assert_eq!(sections(&entries)[9], PostData);
     }
 
     #[test]
-    fn what_locks_a_table_runs_beside_no_other_work_on_it() {
+    fn everything_but_an_index_locks_its_tables() {
         let entries = [
             entry(1, "TABLE", "a", PreData, &[]),
             entry(2, "TABLE", "b", PreData, &[]),
@@ -317,10 +289,13 @@ mod tests {
         let [primary, i, j, other, foreign] = &tasks[..] else {
             panic!("{tasks:?}")
         };
-        assert!(primary.conflicts(i) && i.conflicts(primary));
-        assert!(!i.conflicts(j));
-        assert!(!primary.conflicts(other));
-        assert!(foreign.conflicts(other) && foreign.conflicts(i));
+        assert_eq!(primary.locks, [1]);
+        assert_eq!(
+            (i.locks.as_slice(), i.after_loads.as_slice()),
+            (&[][..], &[1][..])
+        );
+        assert!(j.locks.is_empty() && other.locks.is_empty());
+        assert_eq!(foreign.locks, [1, 2]);
         assert_eq!(foreign.deps, [0]);
         assert_eq!(foreign.after_loads, [1, 2]);
     }
