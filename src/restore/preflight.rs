@@ -54,7 +54,7 @@ impl fmt::Display for Problems {
         section(
             "roles that the target does not have",
             &self.roles,
-            "create them there, or leave owners and privileges out with --no-owner --no-privileges",
+            "create them there; owners and privileges can be left out with --no-owner --no-privileges",
         )?;
         section(
             "tablespaces that the target does not have",
