@@ -266,13 +266,17 @@ impl Progress for Queue<'_> {
         let count = |conn: &mut pgtide::pg::Connection, sql: &str| -> i64 {
             conn.query(sql).unwrap()[0].get_i64(0).unwrap()
         };
-        wait(|| {
-            count(
+        // pg_dump has its locks, or has had them already.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(5)
+            && count(
                 &mut conn,
                 "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
                  WHERE l.relation = 'public.big'::regclass AND a.application_name = 'pg_dump' AND l.granted",
-            ) > 0
-        });
+            ) == 0
+        {
+            thread::sleep(Duration::from_millis(5));
+        }
         let settings = settings(self.source);
         *alter = Some(thread::spawn(move || {
             connect(&settings)
@@ -410,5 +414,34 @@ fn a_table_that_stays_locked_ends_the_dump_with_the_name_of_who_holds_it() {
             text.contains("public.held is locked by process") && text.contains("pgtide test"),
             "{text}"
         );
+    }
+}
+
+/// Dies where a defect of the engine's own would.
+struct Dies;
+
+impl Progress for Dies {
+    fn bytes(&self, _bytes: u64) {
+        panic!("as a defect would");
+    }
+}
+
+#[test]
+fn a_thread_that_dies_ends_the_dump_and_hangs_nobody() {
+    for server in servers() {
+        let source = server.empty("dies");
+        source.sql(
+            "CREATE TABLE public.big AS SELECT i AS id, repeat(md5(i::text), 30) AS text FROM generate_series(1, 40000) i",
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path());
+        let died = thread::scope(|scope| {
+            let dump = scope.spawn(|| {
+                dump::run(&repo, &options(&source, 2), &Interrupt::default(), &Dies).is_ok()
+            });
+            dump.join().is_err()
+        });
+        assert!(died);
+        assert!(repo.snapshots().unwrap().list.is_empty());
     }
 }

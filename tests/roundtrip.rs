@@ -471,3 +471,29 @@ fn create_brings_back_the_database_itself() {
         server.psql("postgres", &["-c", &format!("DROP ROLE {}", quoted(&role))]);
     }
 }
+
+#[test]
+fn a_role_that_may_only_read_dumps_all_there_is() {
+    let Some(server) = any_server() else { return };
+    let (source, target) = (server.empty("reader"), server.empty("reader_r"));
+    let role = "pgtide_reads_all";
+    source.sql(&format!(
+        "DO $$ BEGIN
+           IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN CREATE ROLE {role}; END IF;
+         END $$;
+         GRANT pg_read_all_data TO {role};
+         REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC;
+         CREATE TABLE t AS SELECT g AS id, 'v' || g AS v FROM generate_series(1, 1000) g;
+         CREATE SEQUENCE s; SELECT nextval('s');"
+    ));
+    let repo = Repo::new();
+    let dbname = format!("dbname='{}' options='-c role={role}'", source.name);
+    let done = repo.run(&server, &["dump", "-d", &dbname]).expect(0);
+    let id = done.stdout.lines().last().unwrap().to_string();
+    assert_eq!(repo.open(&id).snapshot.source.system_identifier, None);
+    repo.restore(&id, &target, &[]);
+    assert_equal(&source, &target);
+    server.drop(&source.name);
+    server.drop(&target.name);
+    server.psql("postgres", &["-c", &format!("DROP ROLE {role}")]);
+}

@@ -141,9 +141,14 @@ impl Run<'_> {
                 self.schema(&snapshot_ids, &facts.encoding, &shared)
                     .inspect_err(|_| halt())
             });
+            // Each has a receiver of its own, and nobody else has one: should all of them die, no reader waits for ever.
             let encoders: Vec<_> = (0..jobs)
-                .map(|_| scope.spawn(|| store.run(&receiver, &halt)))
+                .map(|_| {
+                    let (receiver, store, halt) = (receiver.clone(), &store, &halt);
+                    scope.spawn(move || store.run(&receiver, halt))
+                })
                 .collect();
+            drop(receiver);
             let readers: Vec<_> = (0..jobs)
                 .map(|_| {
                     let output = Output {
@@ -156,6 +161,7 @@ impl Run<'_> {
                 })
                 .collect();
             drop(sender);
+            let finish = Finish(&finished);
             scope.spawn(|| watch(&shared, &finished));
 
             let sequences = self
@@ -167,7 +173,7 @@ impl Run<'_> {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             shared.note_waiters();
-            finished.store(true, Ordering::SeqCst);
+            drop(finish);
             // The cause first: a reader that was stopped says only that.
             encoded?;
             match read {
@@ -293,6 +299,15 @@ impl Run<'_> {
                 is_called: row.is_called,
             })
             .collect())
+    }
+}
+
+/// Says that the dump has finished, however it does.
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

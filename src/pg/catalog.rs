@@ -369,9 +369,7 @@ pub struct DatabaseFacts {
 pub fn database_facts(conn: &mut Connection) -> Result<DatabaseFacts, Error> {
     let rows = conn.query(
         "SELECT d.datname, pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider,
-           pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('block_size'),
-           CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-             THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END
+           pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('block_size')
          FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
     )?;
     let row = rows
@@ -385,8 +383,18 @@ pub fn database_facts(conn: &mut Connection) -> Result<DatabaseFacts, Error> {
         locale_provider: text(row, 4)?,
         standby: flag(row, 5),
         block_size: number(row, 6)?,
-        system_identifier: row.get(7).map(str::to_owned),
+        system_identifier: system_identifier(conn)?,
     })
+}
+
+/// The cluster's own number; nothing where the role may not read it, as on some managed services.
+fn system_identifier(conn: &mut Connection) -> Result<Option<String>, Error> {
+    match conn.query("SELECT system_identifier FROM pg_catalog.pg_control_system()") {
+        Ok(rows) => Ok(rows.first().and_then(|row| row.get(0)).map(str::to_owned)),
+        // insufficient_privilege
+        Err(error) if error.code() == Some("42501") => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Installed extensions: name, version, schema.

@@ -142,6 +142,11 @@ impl Schedule {
         self.changed.notify_all();
     }
 
+    /// Stops the schedule if the thread that holds this dies, so that no other waits for what it had taken.
+    pub fn guard(&self) -> Guard<'_> {
+        Guard(self)
+    }
+
     fn pick(&self, state: &mut State) -> Vec<usize> {
         let mut batch = Vec::new();
         let mut cost = 0;
@@ -177,6 +182,17 @@ impl Schedule {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Schedule::guard`].
+pub struct Guard<'s>(&'s Schedule);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
     }
 }
 
@@ -254,6 +270,20 @@ mod tests {
         assert_eq!(schedule.take(), Some(vec![2]), "the second has to wait");
         schedule.done(&[0]);
         assert_eq!(schedule.take(), Some(vec![1]));
+    }
+
+    #[test]
+    fn a_worker_that_dies_leaves_nobody_waiting() {
+        let schedule = Schedule::new(vec![task(1, &[], &[], &[]), task(1, &[0], &[], &[])], ALONE);
+        std::thread::scope(|scope| {
+            let dies = scope.spawn(|| {
+                let _guard = schedule.guard();
+                assert_eq!(schedule.take(), Some(vec![0]));
+                panic!("as a defect would");
+            });
+            assert!(dies.join().is_err());
+            assert_eq!(schedule.take(), None);
+        });
     }
 
     #[test]

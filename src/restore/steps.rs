@@ -375,6 +375,7 @@ impl Restore<'_> {
             }
         };
         let (mut session, _registration) = self.session(conn);
+        let _guard = schedule.guard();
         while let Some(batch) = schedule.take() {
             if self.interrupt.raised() {
                 return Err(Halt);
