@@ -49,7 +49,15 @@ fn assert_awake(database: &Database) {
             return;
         }
         assert!(began.elapsed().as_secs() < 60, "no scheduler");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        // The server may have been full when the restore ended, which the restore says, and a scheduler that could not
+        // be started then is not started later by itself.
+        if began.elapsed().as_secs() > 5 {
+            eprintln!(
+                "scheduler of {name}: asked for once more, the server's background workers were taken"
+            );
+            database.sql("SELECT _timescaledb_functions.start_background_workers()");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
     }
 }
 

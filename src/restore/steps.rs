@@ -71,8 +71,13 @@ impl Restore<'_> {
             return Ok(());
         }
         if self.timescale.is_some() {
-            timescale::end(serial.0.conn())
+            let scheduler = timescale::end(serial.0.conn())
                 .map_err(server("could not end TimescaleDB's restoring state"))?;
+            if !scheduler {
+                self.progress.note(
+                    "TimescaleDB's jobs do not run in the target database: the server has no background worker left (max_worker_processes). Raise it and restart the server, or call _timescaledb_functions.start_background_workers() when there is one",
+                );
+            }
         }
         // One commit that waits for the disk makes all the earlier ones durable.
         serial

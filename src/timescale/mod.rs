@@ -5,10 +5,16 @@
 //! version of the source, then all relations, then the catalog, serially in the order of its foreign keys, then rows,
 //! indexes and constraints in parallel, then the end of the restoring state.
 
+use std::time::Duration;
+
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::quote_literal;
 use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
+
+/// How often the scheduler is looked for after a restore, and how long it is given each time.
+const SCHEDULER_ATTEMPTS: u32 = 20;
+const SCHEDULER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Name of the extension.
 pub const EXTENSION: &str = "timescaledb";
@@ -108,14 +114,28 @@ pub fn begin(conn: &mut Connection) -> Result<(), Error> {
     conn.execute(&format!("SELECT {schema}.timescaledb_pre_restore()"))
 }
 
-/// Ends the restoring state. Sets the one sequence that the extension does not list as its configuration.
-pub fn end(conn: &mut Connection) -> Result<(), Error> {
+/// Ends the restoring state. Sets the one sequence that the extension does not list as its configuration. Whether the
+/// scheduler of the database's jobs came up: a server whose background workers are all taken does not start it.
+pub fn end(conn: &mut Connection) -> Result<bool, Error> {
     conn.execute(
         "SELECT pg_catalog.setval('_timescaledb_catalog.tablespace_id_seq', m.id)
          FROM (SELECT pg_catalog.max(id) AS id FROM _timescaledb_catalog.tablespace) m WHERE m.id IS NOT NULL",
     )?;
     let schema = functions(conn)?;
-    conn.execute(&format!("SELECT {schema}.timescaledb_post_restore()"))
+    conn.execute(&format!("SELECT {schema}.timescaledb_post_restore()"))?;
+    // One call has been known not to be enough (timescaledb issue 5842), so it is looked at, and asked for again.
+    for _ in 0..SCHEDULER_ATTEMPTS {
+        std::thread::sleep(SCHEDULER_PAUSE);
+        let rows = conn.query(
+            "SELECT FROM pg_catalog.pg_stat_activity
+             WHERE datname = pg_catalog.current_database() AND backend_type = 'TimescaleDB Background Worker Scheduler'",
+        )?;
+        if !rows.is_empty() {
+            return Ok(true);
+        }
+        conn.execute("SELECT _timescaledb_functions.start_background_workers()")?;
+    }
+    Ok(false)
 }
 
 /// The quoted schema that the extension's public functions live in.
