@@ -15,6 +15,10 @@ use super::schedule::Task;
 
 /// Below this payload no table is loaded by many sessions.
 const SHARE_BYTES: u64 = 256 << 20;
+/// Tasks up to this cost are done together in one transaction.
+pub const CHEAP_BYTES: u64 = 4 << 20;
+// See `push_loads`.
+const _: () = assert!(SHARE_BYTES > CHEAP_BYTES);
 
 /// Tasks and what each one does, index by index.
 #[derive(Default)]
@@ -176,14 +180,10 @@ fn push_loads(
         return Ok(vec![plan.push(task, Work::Load(n))]);
     }
     let runs = Arc::new(SharedLoad::new(load::blocks(reader, table)?, jobs));
+    // Each at the cost of the whole table, so that none is cheap: in a batch that is rolled back, the runs that were
+    // taken already would not be given out again, and their rows would be missing.
     Ok((0..jobs)
-        .map(|_| {
-            let task = Task {
-                cost: table.payload_bytes / jobs as u64,
-                ..task.clone()
-            };
-            plan.push(task, Work::LoadShared(n, Arc::clone(&runs)))
-        })
+        .map(|_| plan.push(task.clone(), Work::LoadShared(n, Arc::clone(&runs))))
         .collect())
 }
 
@@ -300,6 +300,44 @@ mod tests {
             "ALTER TABLE ONLY public.child\n    ADD CONSTRAINT f FOREIGN KEY (p) REFERENCES public.parent(id) NOT VALID;\n",
         ] {
             assert_eq!(not_valid_first(&foreign_key(defn)), None);
+        }
+    }
+
+    #[test]
+    fn a_share_in_a_table_is_never_done_in_one_transaction_with_anything_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::store::LocalStore::new(dir.path());
+        let repo = crate::repo::Repository::init(Arc::new(store)).unwrap();
+        let table = TableRecord {
+            schema: "public".to_owned(),
+            name: "large".to_owned(),
+            role: TableRole::Plain,
+            columns: Vec::new(),
+            format: crate::rows::Format::Binary,
+            load_through: None,
+            segment_pages: 256,
+            source_bytes: SHARE_BYTES,
+            payload_bytes: SHARE_BYTES,
+            digest: crate::rows::RowDigest { rows: 1, sum: 1 },
+            manifest: Vec::new(),
+        };
+        let selection = Selection {
+            entries: &[],
+            entry: &|_| true,
+            tables: &[table],
+            table: &|_| true,
+            graph: &Graph::default(),
+        };
+        for jobs in [2, 64, 256] {
+            let plan = main(&selection, &repo.reader().unwrap(), jobs).unwrap();
+            let mut shares = 0;
+            for (task, work) in plan.tasks.iter().zip(&plan.work) {
+                if matches!(work, Work::LoadShared(..)) {
+                    shares += 1;
+                    assert!(task.cost > CHEAP_BYTES, "-j {jobs}");
+                }
+            }
+            assert_eq!(shares, jobs);
         }
     }
 }

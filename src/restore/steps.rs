@@ -341,7 +341,7 @@ impl Restore<'_> {
     /// Runs a plan on as many sessions as there are jobs.
     fn parallel(&self, plan: Plan) -> Result<(), Halt> {
         let batching = Batching {
-            cheap: 4 << 20,
+            cheap: plan::CHEAP_BYTES,
             // Every session may have a batch of its own, and a task locks a few objects.
             count: (self.lock_budget / (4 * self.jobs)).clamp(1, 100),
             cost: 32 << 20,
