@@ -281,12 +281,9 @@ impl Run<'_> {
             snapshot::connect_same(self.settings, &session_options(), &mut watcher)?
         };
         let _registration = self.interrupt.register(conn.cancel_token());
-        conn.execute(&format!(
-            "SET lock_timeout = {}",
-            self.options.lock_wait_timeout.as_millis().max(1)
-        ))
-        .and_then(|()| snapshot::import(&mut conn, snapshot_ids))
-        .map_err(server("could not import the MVCC snapshot"))?;
+        conn.execute(&snapshot::set_lock_timeout(self.options.lock_wait_timeout))
+            .and_then(|()| snapshot::import(&mut conn, snapshot_ids))
+            .map_err(server("could not import the MVCC snapshot"))?;
         let rows = catalog::sequences(&mut conn)
             .map_err(server("could not read the sequences' values"))?;
         Ok(rows

@@ -167,10 +167,7 @@ fn dump(
     let settings = options.settings.pin(&watcher);
     let _registration = interrupt.register(watcher.cancel_token());
     watcher
-        .execute(&format!(
-            "SET lock_timeout = {}",
-            options.lock_wait_timeout.as_millis().max(1)
-        ))
+        .execute(&snapshot::set_lock_timeout(options.lock_wait_timeout))
         .map_err(server("could not prepare the session"))?;
     let version = watcher.server_version();
     let server_version = watcher

@@ -263,17 +263,11 @@ impl Shared<'_> {
             UnitError::Connect(error) => error.into(),
             UnitError::Read(ReadError::Stopped) => WorkerError::Stopped,
             UnitError::Read(source) => {
-                let names: Vec<String> = unit
-                    .pieces
-                    .iter()
-                    .take(3)
+                let pieces = unit.pieces.iter();
+                let names: Vec<String> = pieces
                     .map(|piece| self.tables[piece.table].relation.display_name())
                     .collect();
-                let more = unit.pieces.len().saturating_sub(names.len());
-                let mut tables = names.join(", ");
-                if more > 0 {
-                    tables.push_str(&format!(" and {more} more"));
-                }
+                let tables = snapshot::some_of(&names, 3);
                 WorkerError::Unit { tables, source }
             }
         }

@@ -130,9 +130,10 @@ impl<'de> Deserialize<'de> for SqlText {
 }
 
 /// The part of a restore an entry belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Section {
     /// None of its own: comments, privileges and labels go with the entry before them.
+    #[default]
     None,
     /// What must exist before rows arrive.
     PreData,
@@ -143,7 +144,7 @@ pub enum Section {
 }
 
 /// One entry of the table of contents: an object of the schema as `pg_dump` states it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TocEntry {
     /// The entry's number in its archive, by which other entries depend on it.
     pub dump_id: i32,

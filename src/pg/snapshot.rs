@@ -14,6 +14,8 @@ use crate::progress::{Progress, Stage};
 
 /// How often the tables are locked and looked at again before the dump gives up.
 const ATTEMPTS: u32 = 5;
+/// Tables named in an error.
+const SHOWN: usize = 5;
 /// Tables in one LOCK statement.
 const LOCK_BATCH: usize = 500;
 
@@ -107,7 +109,7 @@ pub fn hold(
         }
     }
     Err(SnapshotError::Unstable {
-        tables: some_of(&changed),
+        tables: some_of(&changed, SHOWN),
     })
 }
 
@@ -148,8 +150,8 @@ fn attempt(
 
     holder
         .execute(&format!(
-            "SET lock_timeout = {}; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-            lock_timeout.as_millis().max(1)
+            "{}; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            set_lock_timeout(lock_timeout)
         ))
         .map_err(at("could not begin the dump's transaction"))?;
     if let Err(name) = lock(
@@ -241,6 +243,11 @@ fn add_second(
         Err(other) => return Err(other),
     }
     Ok(())
+}
+
+/// The statement that keeps a session from waiting longer for a lock. 0 would mean for ever.
+pub fn set_lock_timeout(timeout: Duration) -> String {
+    format!("SET lock_timeout = {}", timeout.as_millis().max(1))
 }
 
 /// Statements that begin a read-only transaction in an exported snapshot.
@@ -365,7 +372,7 @@ fn who_blocks(watcher: &mut Connection, oids: &[u32]) -> Result<(String, String)
     if tables.is_empty() {
         tables.push("a table".to_owned());
     }
-    Ok((some_of(&tables), blockers))
+    Ok((some_of(&tables, SHOWN), blockers))
 }
 
 /// Sessions that wait for a lock which one of the given backends holds, a line each.
@@ -453,12 +460,11 @@ impl LockTable {
     }
 }
 
-/// A few names, and how many more there are.
-fn some_of(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let mut text = names[..names.len().min(SHOWN)].join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+/// The first few names, and how many more there are.
+pub fn some_of(names: &[String], shown: usize) -> String {
+    let mut text = names[..names.len().min(shown)].join(", ");
+    if names.len() > shown {
+        text.push_str(&format!(" and {} more", names.len() - shown));
     }
     text
 }

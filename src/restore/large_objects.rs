@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::pg::Connection;
 use crate::pg::catalog::quote_literal;
-use crate::repo::model::{BlockRef, TableRecord, TableRole};
+use crate::repo::model::{TableRecord, TableRole};
 use crate::rows::Decoder;
 
 use super::Opened;
@@ -295,22 +295,19 @@ fn fill(
     // Pages have the size that they had at the source, whatever the target's is.
     let page = opened.snapshot.source.block_size / 4;
     let blocks = load::blocks(&opened.reader, pages)?;
-    let mut rest = &blocks[..];
-    while !rest.is_empty() {
-        let run = run_of(rest);
-        let (now, later) = rest.split_at(run);
+    for run in load::runs(&blocks, RUN_BYTES) {
         conn.execute("BEGIN")?;
         let sql = format!("COPY {PAGES} (loid, pageno, data) FROM STDIN WITH (FORMAT binary)");
         load::load(
             conn,
             &opened.reader,
             &sql,
-            now,
+            &blocks[run],
             Count::Exact,
             shared.progress,
         )?;
-        // A page without bytes, after a cut at its
-        // beginning, marks nothing but the end of the object: it makes the object that long, if it is not yet.
+        // A page without bytes, after a cut at its beginning, marks nothing but the end of the object: it makes the
+        // object that long, if it is not yet.
         conn.execute(&format!(
             "SELECT pg_catalog.count(pg_catalog.lo_put(loid, pageno::int8 * {page}, data)::text)
                FROM {PAGES} WHERE data <> '';
@@ -322,21 +319,8 @@ fn fill(
                END LOOP; END $$;
              TRUNCATE {PAGES}; COMMIT"
         ))?;
-        rest = later;
     }
     Ok(())
-}
-
-/// How many blocks make a run.
-fn run_of(blocks: &[BlockRef]) -> usize {
-    let mut bytes = 0;
-    for (n, block) in blocks.iter().enumerate() {
-        bytes += u64::from(block.payload_len);
-        if bytes >= RUN_BYTES {
-            return n + 1;
-        }
-    }
-    blocks.len()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Loads a table's rows: blocks fetched, verified and decoded ahead, then sent as one COPY.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::pg::catalog;
@@ -176,13 +177,34 @@ fn send_ahead(
     })
 }
 
+/// Cuts blocks into runs of about so many bytes of payload.
+pub fn runs(blocks: &[BlockRef], size: u64) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let mut from = 0;
+    let mut bytes = 0;
+    for (n, block) in blocks.iter().enumerate() {
+        bytes += u64::from(block.payload_len);
+        // A row in parts must not be torn apart: its last part is the one that counts a row.
+        let whole = block.format != Format::Part || block.digest.rows > 0;
+        if whole && bytes >= size {
+            runs.push(from..n + 1);
+            from = n + 1;
+            bytes = 0;
+        }
+    }
+    if from < blocks.len() {
+        runs.push(from..blocks.len());
+    }
+    runs
+}
+
 /// A table that many sessions load: its blocks handed out in ascending runs, so that the heap stays nearly in the
 /// order of the source.
 #[derive(Debug)]
 pub struct SharedLoad {
     blocks: Vec<BlockRef>,
     next: AtomicUsize,
-    runs: Vec<std::ops::Range<usize>>,
+    runs: Vec<Range<usize>>,
 }
 
 impl SharedLoad {
@@ -190,22 +212,7 @@ impl SharedLoad {
     pub fn new(blocks: Vec<BlockRef>, sessions: usize) -> Self {
         let total: u64 = blocks.iter().map(|b| u64::from(b.payload_len)).sum();
         let size = (total / (RUNS_EACH * sessions.max(1) as u64)).clamp(LEAST_RUN, MOST_RUN);
-        let mut runs = Vec::new();
-        let mut from = 0;
-        let mut bytes = 0;
-        for (n, block) in blocks.iter().enumerate() {
-            bytes += u64::from(block.payload_len);
-            // A row in parts must not be torn apart: its last part is the one that counts a row.
-            let whole = block.format != Format::Part || block.digest.rows > 0;
-            if whole && bytes >= size {
-                runs.push(from..n + 1);
-                from = n + 1;
-                bytes = 0;
-            }
-        }
-        if from < blocks.len() {
-            runs.push(from..blocks.len());
-        }
+        let runs = runs(&blocks, size);
         Self {
             blocks,
             next: AtomicUsize::new(0),

@@ -91,7 +91,6 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
     }
     let barrier = plan.push(
         Task {
-            name: "all rows".to_owned(),
             after: (0..plan.tasks.len()).collect(),
             ..Task::default()
         },
@@ -120,15 +119,14 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
             .iter()
             .map(|id| payload.get(id).copied().unwrap_or(0))
             .sum();
-        let name = exec::entry_name(entry);
         let scheduled = Task {
-            name: name.clone(),
             cost: cost(entry, bytes),
             after,
             exclusive: task.locks.clone(),
             shared: task.after_loads.clone(),
         };
         let number = if let Some((add, validate)) = not_valid_first(entry) {
+            let name = exec::entry_name(entry);
             let added = plan.push(
                 Task {
                     cost: 0,
@@ -167,7 +165,6 @@ fn push_loads(
 ) -> Result<Vec<usize>, RepoError> {
     let table = &selection.tables[n];
     let task = Task {
-        name: format!("rows of {}.{}", table.schema, table.name),
         cost: table.payload_bytes,
         after: Vec::new(),
         exclusive: Vec::new(),
@@ -266,14 +263,9 @@ mod tests {
             section: Section::PostData,
             defn: defn.into(),
             drop_stmt: "ALTER TABLE ONLY public.child DROP CONSTRAINT child_parent_fkey;".into(),
-            copy_stmt: "".into(),
             namespace: Some("public".into()),
-            tablespace: None,
-            tableam: None,
-            relkind: None,
             owner: "o".into(),
-            dependencies: Vec::new(),
-            had_dumper: false,
+            ..TocEntry::default()
         }
     }
 

@@ -7,8 +7,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// Something to do.
 #[derive(Debug, Clone, Default)]
 pub struct Task {
-    /// What it is called in errors and progress.
-    pub name: String,
     /// How much work it is, in bytes of payload or their like.
     pub cost: u64,
     /// Tasks that must be done before.
@@ -82,11 +80,6 @@ impl Schedule {
             }),
             changed: Condvar::new(),
         }
-    }
-
-    /// The task of a number.
-    pub fn task(&self, number: usize) -> &Task {
-        &self.tasks[number]
     }
 
     /// Waits for tasks that can be done now and takes them; `None` when all are done or the schedule was stopped. The
@@ -229,7 +222,6 @@ mod tests {
 
     fn task(cost: u64, after: &[usize], exclusive: &[i32], shared: &[i32]) -> Task {
         Task {
-            name: String::new(),
             cost,
             after: after.to_vec(),
             exclusive: exclusive.to_vec(),

@@ -385,11 +385,9 @@ impl Restore<'_> {
             if self.interrupt.raised() {
                 return Err(Halt);
             }
-            self.progress.task(
-                worker,
-                batch.first().map(|&n| schedule.task(n).name.as_str()),
-            );
             let pieces: Vec<&Work> = batch.iter().map(|&n| &work[n]).collect();
+            let name = pieces.first().map(|work| self.shared.name(work));
+            self.progress.task(worker, name.as_deref());
             if !session.run(&pieces) {
                 return Err(Halt);
             }
@@ -437,7 +435,6 @@ impl Restore<'_> {
         };
         for (n, (name, bytes)) in found.into_iter().enumerate() {
             plan.tasks.push(Task {
-                name: format!("ANALYZE {name}"),
                 cost: bytes,
                 shared: vec![i32::try_from(n).unwrap_or(0)],
                 ..Task::default()

@@ -164,38 +164,7 @@ impl ColumnEncoder {
                 out.extend_from_slice(&data[..width]);
                 return Ok(CONSTANT);
             }
-            let config = self.effort.numbers();
-            use ColumnKind as K;
-            let codec = match (kind, width) {
-                (K::Bool, 1) => {
-                    numbers::compress::<u8>(data, &self.effort.small_integers(), out)?;
-                    PCO_U8
-                }
-                (K::Int16, 2) => {
-                    numbers::compress::<i16>(data, &config, out)?;
-                    PCO_I16
-                }
-                (K::Int32 | K::Date, 4) => {
-                    numbers::compress::<i32>(data, &config, out)?;
-                    PCO_I32
-                }
-                (K::Int64 | K::Timestamp, 8) => {
-                    numbers::compress::<i64>(data, &config, out)?;
-                    PCO_I64
-                }
-                (K::Float32, 4) if decimal::compress::<f32>(data, &config, out)? => DECIMAL_F32,
-                (K::Float64, 8) if decimal::compress::<f64>(data, &config, out)? => DECIMAL_F64,
-                (K::Float32, 4) => {
-                    numbers::compress::<f32>(data, &config, out)?;
-                    PCO_F32
-                }
-                (K::Float64, 8) => {
-                    numbers::compress::<f64>(data, &config, out)?;
-                    PCO_F64
-                }
-                _ => ALL_NULL,
-            };
-            if codec != ALL_NULL {
+            if let Some(codec) = self.encode_numbers(data, kind, width, out)? {
                 return Ok(codec);
             }
         }
@@ -220,6 +189,49 @@ impl ColumnEncoder {
                 Ok(VARIABLE)
             }
         }
+    }
+
+    /// Appends values of the width that their kind has in binary, and says by which codec. None, with nothing appended,
+    /// if theirs is another width, or if their kind is none of numbers.
+    fn encode_numbers(
+        &self,
+        data: &[u8],
+        kind: ColumnKind,
+        width: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<u8>, RowsError> {
+        let config = self.effort.numbers();
+        use ColumnKind as K;
+        let codec = match (kind, width) {
+            (K::Bool, 1) => {
+                numbers::compress::<u8>(data, &self.effort.small_integers(), out)?;
+                PCO_U8
+            }
+            (K::Int16, 2) => {
+                numbers::compress::<i16>(data, &config, out)?;
+                PCO_I16
+            }
+            (K::Int32 | K::Date, 4) => {
+                numbers::compress::<i32>(data, &config, out)?;
+                PCO_I32
+            }
+            (K::Int64 | K::Timestamp, 8) => {
+                numbers::compress::<i64>(data, &config, out)?;
+                PCO_I64
+            }
+            (K::Float32, 4) if decimal::compress::<f32>(data, &config, out)? => DECIMAL_F32,
+            (K::Float64, 8) if decimal::compress::<f64>(data, &config, out)? => DECIMAL_F64,
+            (K::Float32, 4) => {
+                numbers::compress::<f32>(data, &config, out)?;
+                PCO_F32
+            }
+            (K::Float64, 8) => {
+                numbers::compress::<f64>(data, &config, out)?;
+                PCO_F64
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(codec))
     }
 
     /// Appends the display scale and the integers. False, with nothing appended, if a value does not allow it.

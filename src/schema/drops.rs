@@ -115,16 +115,8 @@ mod tests {
             tag: "x".into(),
             desc: desc.to_owned(),
             section: Section::PreData,
-            defn: "".into(),
             drop_stmt: drop.into(),
-            copy_stmt: "".into(),
-            namespace: None,
-            tablespace: None,
-            tableam: None,
-            relkind: None,
-            owner: "".into(),
-            dependencies: Vec::new(),
-            had_dumper: false,
+            ..TocEntry::default()
         }
     }
 

@@ -209,7 +209,6 @@ mod tests {
     ) -> TocEntry {
         TocEntry {
             dump_id,
-            tableoid: 0,
             oid: 0,
             tag: tag.into(),
             desc: desc.into(),
@@ -217,13 +216,9 @@ mod tests {
             defn: SqlText::default(),
             drop_stmt: SqlText::default(),
             copy_stmt: SqlText::default(),
-            namespace: None,
-            tablespace: None,
-            tableam: None,
-            relkind: None,
             owner: SqlText::default(),
             dependencies: dependencies.to_vec(),
-            had_dumper: false,
+            ..TocEntry::default()
         }
     }
 

@@ -249,7 +249,6 @@ mod tests {
     ) -> TocEntry {
         TocEntry {
             dump_id: 1,
-            tableoid: 0,
             oid: 0,
             tag: tag.into(),
             desc: desc.into(),
@@ -258,12 +257,8 @@ mod tests {
             drop_stmt: drop_stmt.into(),
             copy_stmt: SqlText::default(),
             namespace: namespace.map(SqlText::from),
-            tablespace: None,
-            tableam: None,
-            relkind: None,
             owner: "Me".into(),
-            dependencies: Vec::new(),
-            had_dumper: false,
+            ..TocEntry::default()
         }
     }
 

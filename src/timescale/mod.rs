@@ -159,21 +159,13 @@ mod tests {
     fn a_restoring_state_is_not_carried_over_and_other_settings_are() {
         let mut entries = [TocEntry {
             dump_id: 1,
-            tableoid: 0,
             oid: 1,
             tag: "d".into(),
             desc: "DATABASE PROPERTIES".to_owned(),
             section: Section::PreData,
             defn: "ALTER DATABASE d SET \"timescaledb.restoring\" TO 'on';\nALTER DATABASE d SET work_mem TO '7MB';\n".into(),
-            drop_stmt: "".into(),
-            copy_stmt: "".into(),
-            namespace: None,
-            tablespace: None,
-            tableam: None,
-            relkind: None,
             owner: "o".into(),
-            dependencies: Vec::new(),
-            had_dumper: false,
+            ..TocEntry::default()
         }];
         forget_restoring(&mut entries);
         assert_eq!(
