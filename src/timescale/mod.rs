@@ -5,6 +5,10 @@
 //! version of the source, then all relations, then the catalog, serially in the order of its foreign keys, then rows,
 //! indexes and constraints in parallel, then the end of the restoring state.
 
+pub mod catalog;
+pub mod fit;
+pub mod part;
+
 use std::time::Duration;
 
 use crate::pg::archive::{SqlText, TocEntry};
