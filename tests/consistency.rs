@@ -37,6 +37,9 @@ fn options(database: &Database, jobs: usize) -> DumpOptions {
         pg_dump: Some(database.server.program_name("DUMP", "pg_dump")),
         tags: Vec::new(),
         lock_wait_timeout: Duration::from_secs(20),
+        exclude_tables: Vec::new(),
+        part: Default::default(),
+        decompress: false,
     }
 }
 

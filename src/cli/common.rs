@@ -9,6 +9,7 @@ use pgtide::pg::{ConnectionArgs, Settings};
 use pgtide::repo::model::Snapshot;
 use pgtide::repo::{Repository, SnapshotId};
 use pgtide::store::{LocalStore, Store};
+use pgtide::timescale::part::{Limit, Part};
 
 use super::Failure;
 use super::progress::Shown;
@@ -74,6 +75,28 @@ fn time(text: &str) -> Result<jiff::Timestamp, String> {
         .and_then(|time| time.to_zoned(jiff::tz::TimeZone::system()))
         .map(|time| time.timestamp())
         .map_err(|error| format!("{error}; write it like '2025-12-10 14:00'"))
+}
+
+/// Which part of the history of hypertables.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Of hypertables only the chunks that reach beyond this: how long before the snapshot ('30 days'), a time, or a
+    /// number where time is a number; HYPERTABLE=WHEN for one of them (repeatable)
+    #[arg(long, value_name = "WHEN")]
+    since: Vec<Limit>,
+    /// Of hypertables only the chunks that begin before this
+    #[arg(long, value_name = "WHEN")]
+    until: Vec<Limit>,
+}
+
+impl History {
+    /// The part that is wanted.
+    pub fn part(&self) -> Part {
+        Part {
+            since: self.since.clone(),
+            until: self.until.clone(),
+        }
+    }
 }
 
 /// How to reach a server: libpq's options.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::ValueEnum;
 use pgtide::dump::{self, DumpOptions};
 use pgtide::rows::Effort;
+use pgtide::schema::pattern::Pattern;
 
-use super::common::{Connect, Repo, interrupt, print_json};
+use super::common::{Connect, History, Repo, interrupt, print_json};
 use super::progress::Shown;
 use super::{Exit, Outcome, render};
 
@@ -37,6 +38,16 @@ pub struct Args {
         hide_env_values = true
     )]
     pg_dump: Option<String>,
+    /// Leave out tables, views and sequences of this name, and all that is built on them; hypertables with their chunks.
+    /// A pattern by psql's rules (repeatable)
+    #[arg(short = 'T', long = "exclude-table", value_name = "PATTERN")]
+    exclude_tables: Vec<Pattern>,
+    #[command(flatten)]
+    part: History,
+    /// Read the compressed rows of hypertables as rows, for a target that cannot take them compressed: without the TSL
+    /// edition of TimescaleDB, or with another version of it (restore --portable)
+    #[arg(long)]
+    decompress: bool,
     /// Show no progress and no summary: print the snapshot's id only
     #[arg(short, long)]
     quiet: bool,
@@ -91,6 +102,9 @@ pub fn run(args: &Args) -> Outcome {
         pg_dump: args.pg_dump.clone(),
         tags: args.tags.clone(),
         lock_wait_timeout: args.lock_wait_timeout,
+        exclude_tables: args.exclude_tables.clone(),
+        part: args.part.part(),
+        decompress: args.decompress,
     };
     let shown = Arc::new(Shown::new(args.quiet || args.json, "read"));
     let interrupt = interrupt(&shown)?;

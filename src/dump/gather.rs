@@ -1,12 +1,12 @@
 //! Reads a database: schema, rows and sequences at once, while holders keep the MVCC snapshot and the locks.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::pg::archive::Archive;
-use crate::pg::catalog::{self, DatabaseFacts};
+use crate::pg::catalog::{self, DatabaseFacts, Name};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::pg_dump::{ChildConnection, PgDump, SchemaRequest};
 use crate::pg::snapshot::{self, Held};
@@ -14,6 +14,7 @@ use crate::pg::{Connection, Settings, session_options};
 use crate::progress::Progress;
 use crate::repo::model::{SequenceValue, TableRecord, TableRole};
 use crate::repo::{Reader, Repository, Writer};
+use crate::schema::closure;
 
 use super::collect::{self, Collector};
 use super::encode;
@@ -65,6 +66,8 @@ pub struct Run<'a> {
     pub progress: &'a dyn Progress,
     /// The program that gives the schema.
     pub pg_dump: &'a PgDump,
+    /// Whether a relation's definition is left out, with all that cannot be without it.
+    pub left_out: &'a (dyn Fn(&Name) -> bool + Sync),
     /// Sessions that read, and threads that encode.
     pub jobs: usize,
 }
@@ -136,7 +139,7 @@ impl Run<'_> {
         };
 
         let halt = || stop.store(true, Ordering::SeqCst);
-        let (archive, sequences) = std::thread::scope(|scope| {
+        let (mut archive, sequences) = std::thread::scope(|scope| {
             let schema = scope.spawn(|| {
                 self.schema(&snapshot_ids, &facts.encoding, &shared)
                     .inspect_err(|_| halt())
@@ -192,6 +195,7 @@ impl Run<'_> {
             let _ = holder.execute("COMMIT");
         }
         drop(registrations);
+        let gone = leave_out(&mut archive, self.left_out);
 
         let mut warnings = plan.skipped.clone();
         warnings.append(&mut notes.into_inner().unwrap_or_else(PoisonError::into_inner));
@@ -203,6 +207,10 @@ impl Run<'_> {
                 table: table.relation.display_name(),
                 segment: shard * collect::SHARD_SEGMENTS,
             })?;
+            if gone.contains(&(table.relation.schema.clone(), table.relation.name.clone())) {
+                // A partition or a child of what is left out.
+                continue;
+            }
             blocks += result.blocks;
             if table.role == TableRole::LargeObjectMetadata {
                 large_objects = result.digest.rows;
@@ -297,6 +305,20 @@ impl Run<'_> {
             })
             .collect())
     }
+}
+
+/// Takes the definitions of relations out, with all that cannot be without them: the relations that are gone.
+fn leave_out(archive: &mut Archive, left_out: &dyn Fn(&Name) -> bool) -> HashSet<Name> {
+    let gone = closure::with_dependents(&archive.entries, left_out);
+    let relations = gone
+        .iter()
+        .filter_map(|&n| closure::relation(&archive.entries[n]))
+        .collect();
+    let mut n = 0..;
+    archive
+        .entries
+        .retain(|_| n.next().is_none_or(|n| !gone.contains(&n)));
+    relations
 }
 
 /// Says that the dump has finished, however it does.

@@ -21,6 +21,9 @@ use crate::repo::model::{Extension, Root, Snapshot, Source, TableRecord, Totals}
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
 use crate::rows::{BlockId, Effort};
 use crate::schema;
+use crate::schema::pattern::{Pattern, Patterns};
+use crate::timescale::part::Part;
+use crate::timescale::reading::{self, ReadingError, Wanted};
 
 use encode::EncodeError;
 use gather::{Read, Run};
@@ -44,6 +47,12 @@ pub struct DumpOptions {
     pub tags: Vec<String>,
     /// How long to wait for a table's lock.
     pub lock_wait_timeout: Duration,
+    /// Tables, views and sequences that are left out; hypertables with their chunks.
+    pub exclude_tables: Vec<Pattern>,
+    /// Which part of the hypertables' history.
+    pub part: Part,
+    /// Whether compressed rows of hypertables are read as rows.
+    pub decompress: bool,
 }
 
 /// What a dump did.
@@ -94,6 +103,9 @@ pub enum DumpError {
         /// The first segment of the incomplete shard.
         segment: u32,
     },
+    /// Something is wrong with the hypertables, or with what was chosen of them.
+    #[error(transparent)]
+    Hypertables(#[from] ReadingError),
     /// The server is older than pgtide knows.
     #[error(
         "the server is PostgreSQL {version}; pgtide dumps from PostgreSQL 15 on\nhint: use pg_dump"
@@ -196,6 +208,18 @@ fn dump(
     let reading = Instant::now();
     let extensions = catalog::extensions(&mut held.first)
         .map_err(server("could not read the installed extensions"))?;
+    let exclude = patterns(options, &settings)?;
+    let special = reading::reading(
+        &mut held.first,
+        &held.relations,
+        &Wanted {
+            part: &options.part,
+            excluded: &|name| exclude.matches(name),
+            decompress: options.decompress,
+        },
+        time,
+    )?;
+    held.notes.extend(special.notes.iter().cloned());
     let planned = plan::plan(
         &mut held.first,
         &held.relations,
@@ -204,6 +228,7 @@ fn dump(
             utf8: facts.encoding == "UTF8",
             standby: facts.standby,
         },
+        &special,
         &previous,
         jobs,
     )
@@ -222,6 +247,7 @@ fn dump(
         interrupt,
         progress,
         pg_dump: &pg_dump,
+        left_out: &|name| special.left_out.contains(name) || exclude.matches(name),
         jobs,
     };
     let read = run.read(held, watcher, planned, &facts)?;
@@ -280,6 +306,29 @@ fn dump(
     };
     Ok((snapshot, read.skipped))
 }
+
+/// The patterns of what is left out. Those without a schema look where the role's own search path does.
+fn patterns(options: &DumpOptions, settings: &Settings) -> Result<Patterns, DumpError> {
+    let patterns = options.exclude_tables.clone();
+    if !patterns.iter().any(Pattern::is_unqualified) {
+        return Ok(Patterns {
+            patterns,
+            search_path: Some(Vec::new()),
+        });
+    }
+    let mut own = session_options();
+    own.options.retain(|(name, _)| name != "search_path");
+    let schemas = settings
+        .connect(&own)
+        .and_then(|mut conn| conn.query("SELECT unnest(pg_catalog.current_schemas(false))"))
+        .map_err(server("could not ask for the search path"))?;
+    let search_path = schemas.iter().filter_map(|row| row.get(0));
+    Ok(Patterns {
+        patterns,
+        search_path: Some(search_path.map(str::to_owned).collect()),
+    })
+}
+
 /// Stores entries, tables and sequences, and the root that refers to them.
 fn write_root(writer: &Writer, read: &Read) -> Result<BlockId, DumpError> {
     let (entries, order) = schema::store::encode(&read.archive.entries);

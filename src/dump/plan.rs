@@ -6,6 +6,8 @@ use crate::pg::catalog::{self, Attribute, Relation, TypeRow};
 use crate::pg::{Connection, Error};
 use crate::repo::model::{Column, TableRecord, TableRole};
 use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
+use crate::timescale::missing;
+use crate::timescale::reading::Reading;
 
 use super::types;
 
@@ -91,12 +93,15 @@ pub fn plan(
     conn: &mut Connection,
     relations: &[Relation],
     facts: &Facts,
+    reading: &Reading,
     previous: &HashMap<(String, String), TableRecord>,
     jobs: usize,
 ) -> Result<Plan, Error> {
-    let mut skipped = Vec::new();
+    let mut skipped = reading.skipped.clone();
+    let key = |r: &Relation| (r.schema.clone(), r.name.clone());
     let relations: Vec<&Relation> = relations
         .iter()
+        .filter(|r| !reading.left_out.contains(&key(r)))
         .filter(|r| {
             let empty = facts.standby && r.unlogged;
             if empty && r.kind == 'r' {
@@ -118,8 +123,8 @@ pub fn plan(
     for relation in relations {
         let attributes = attributes.remove(&relation.oid).unwrap_or_default();
         let (heap, toast) = sizes.get(&relation.oid).copied().unwrap_or_default();
-        let key = (relation.schema.clone(), relation.name.clone());
-        tables.push(table(
+        let key = key(relation);
+        let mut planned = table(
             relation,
             &attributes,
             &type_rows,
@@ -127,8 +132,13 @@ pub fn plan(
             facts,
             roots.remove(&relation.oid),
             previous.get(&key),
-        ));
+        );
+        if reading.decompressed.contains(&key) {
+            planned.read_decompressed();
+        }
+        tables.push(planned);
     }
+    tables.extend(reading.missing.as_ref().map(|query| missing_values(query)));
     if catalog::has_large_objects(conn)? {
         tables.extend(large_objects(conn, &type_rows, facts, previous)?);
     }
@@ -198,13 +208,9 @@ fn table(
     PlannedTable {
         role,
         query: relation.config.as_ref().map(|config| {
-            let columns: Vec<String> = columns
-                .iter()
-                .map(|c| catalog::quote_ident(&c.name))
-                .collect();
             format!(
                 "SELECT {} FROM ONLY {} {}",
-                columns.join(", "),
+                column_list(&columns),
                 relation.sql_name(),
                 config.condition
             )
@@ -230,24 +236,12 @@ fn large_objects(
     facts: &Facts,
     previous: &HashMap<(String, String), TableRecord>,
 ) -> Result<[PlannedTable; 2], Error> {
-    let relation = |oid, name: &str| Relation {
-        oid,
-        schema: "pg_catalog".to_owned(),
-        name: name.to_owned(),
-        kind: 'r',
-        unlogged: false,
-        heap: true,
-        // The guard of files is not for catalogs: nobody rewrites them under a lock of ours.
-        filenode: 0,
-        config: None,
-        fingerprint: String::new(),
-    };
     let oid = catalog::LARGE_OBJECT_OID;
     let attributes = catalog::attributes(conn, &[oid])?.remove(&oid);
     let sizes = catalog::sizes(conn, &[oid])?.remove(&oid);
     let mut types = type_rows.clone();
     types.extend(catalog::types(conn, &[oid])?);
-    let pages = relation(oid, "pg_largeobject");
+    let pages = catalog_relation(oid, "pg_largeobject");
     let key = (pages.schema.clone(), pages.name.clone());
     let pages = table(
         &pages,
@@ -259,27 +253,64 @@ fn large_objects(
         previous.get(&key),
     );
 
-    let columns: Vec<Column> = ["oid", "owner", "acl", "comment"]
-        .map(|name| Column {
+    let metadata = facts_table(
+        catalog_relation(
+            catalog::LARGE_OBJECT_METADATA_OID,
+            "pg_largeobject_metadata",
+        ),
+        TableRole::LargeObjectMetadata,
+        &["oid", "owner", "acl", "comment"],
+        catalog::LARGE_OBJECT_METADATA_QUERY,
+    );
+    Ok([pages, metadata])
+}
+
+/// What rows of some tables have in columns which were added after them.
+fn missing_values(query: &str) -> PlannedTable {
+    facts_table(
+        catalog_relation(catalog::ATTRIBUTE_OID, "pg_attribute"),
+        TableRole::MissingValues,
+        &missing::COLUMNS,
+        query,
+    )
+}
+
+/// A catalog of PostgreSQL's own. The guard of files is not for these: nobody rewrites them under a lock of ours.
+fn catalog_relation(oid: u32, name: &str) -> Relation {
+    Relation {
+        oid,
+        schema: "pg_catalog".to_owned(),
+        name: name.to_owned(),
+        kind: 'r',
+        unlogged: false,
+        heap: true,
+        filenode: 0,
+        config: None,
+        fingerprint: String::new(),
+    }
+}
+
+/// Facts of the catalogs, asked by a query and kept as a table of text.
+fn facts_table(relation: Relation, role: TableRole, names: &[&str], query: &str) -> PlannedTable {
+    let columns: Vec<Column> = names
+        .iter()
+        .map(|&name| Column {
             name: name.to_owned(),
             type_name: "text".to_owned(),
             kind: ColumnKind::Text,
             shape: Shape::Plain,
         })
-        .into();
+        .collect();
     let digest_columns: Vec<(String, Shape)> = columns
         .iter()
         .map(|c| (c.name.clone(), Shape::Plain))
         .collect();
-    let metadata = PlannedTable {
-        relation: relation(
-            catalog::LARGE_OBJECT_METADATA_OID,
-            "pg_largeobject_metadata",
-        ),
-        role: TableRole::LargeObjectMetadata,
+    PlannedTable {
+        relation,
+        role,
         kinds: vec![ColumnKind::Text; columns.len()],
         columns,
-        query: Some(catalog::LARGE_OBJECT_METADATA_QUERY.to_owned()),
+        query: Some(query.to_owned()),
         format: Format::Text,
         digest: DigestPlan::new(Format::Text, &digest_columns),
         load_through: None,
@@ -287,8 +318,7 @@ fn large_objects(
         segment_pages: SEGMENT_PAGES,
         bytes: 0,
         previous: None,
-    };
-    Ok([pages, metadata])
+    }
 }
 
 /// A power of two, so that heap plus TOAST of a segment stays near that of 256 pages without TOAST.
@@ -340,19 +370,28 @@ fn units(tables: &[PlannedTable], total: u64, jobs: usize) -> Vec<Unit> {
     units
 }
 
+/// The columns' names, quoted.
+fn column_list(columns: &[Column]) -> String {
+    let names: Vec<String> = columns.iter().map(|c| catalog::quote_ident(&c.name)).collect();
+    names.join(", ")
+}
+
 impl PlannedTable {
+    /// Has a chunk read with its compressed rows, which only a query on the whole of it gives: COPY, ONLY and ranges of
+    /// TIDs give those of its heap.
+    fn read_decompressed(&mut self) {
+        let (columns, name) = (column_list(&self.columns), self.relation.sql_name());
+        self.query = Some(format!("SELECT {columns} FROM {name}"));
+        self.segments = 1;
+    }
+
     /// The COPY statement that reads one segment.
     ///
     /// A table of one segment is read by name: a plain scan, which uses a small ring of the server's buffers. A range
     /// of TIDs leaves out its upper bound in the last segment, as rows may lie beyond the size that was looked up.
     pub fn copy_sql(&self, segment: u32) -> String {
         let name = self.relation.sql_name();
-        let columns: Vec<String> = self
-            .columns
-            .iter()
-            .map(|c| catalog::quote_ident(&c.name))
-            .collect();
-        let columns = columns.join(", ");
+        let columns = column_list(&self.columns);
         let options = match self.format {
             Format::Text => "",
             _ => " (FORMAT binary)",

@@ -412,6 +412,8 @@ pub fn extensions(conn: &mut Connection) -> Result<Vec<(String, String, String)>
 pub const LARGE_OBJECT_OID: u32 = 2613;
 /// OID of `pg_largeobject_metadata`, the same in every database.
 pub const LARGE_OBJECT_METADATA_OID: u32 = 2995;
+/// OID of `pg_attribute`, the same in every database.
+pub const ATTRIBUTE_OID: u32 = 1249;
 /// What belongs to each large object besides its pages. Roles are named in the privileges as `aclitem` prints them.
 pub const LARGE_OBJECT_METADATA_QUERY: &str = "SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner) AS owner, m.lomacl::text AS acl, pg_catalog.obj_description(m.oid, 'pg_largeobject') AS comment FROM pg_catalog.pg_largeobject_metadata m ORDER BY m.oid";
 

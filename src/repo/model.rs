@@ -131,6 +131,8 @@ pub enum TableRole {
     LargeObjects,
     /// Owner, privileges and comments of all large objects.
     LargeObjectMetadata,
+    /// The values that rows of some tables have in columns which were added after them (`pg_attribute.attmissingval`).
+    MissingValues,
 }
 
 /// A column as it was read: always in the order of the COPY.

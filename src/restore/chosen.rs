@@ -1,12 +1,13 @@
 //! Which entries and tables of a snapshot a restore is about.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
+use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
-use crate::schema::statements;
+use crate::schema::{closure, statements};
 use crate::timescale;
 
-use super::{Opened, RestoreError, RestoreOptions};
+use super::{Opened, RestoreError, RestoreOptions, hypertables};
 
 /// The entries and tables to restore.
 pub struct Chosen {
@@ -14,7 +15,9 @@ pub struct Chosen {
     pub entries: Vec<bool>,
     /// By table of the snapshot.
     pub tables: Vec<bool>,
-    /// Schema and name of the tables whose definitions are restored.
+    /// Entries that wait for TimescaleDB's catalog, in their order.
+    pub after_catalog: BTreeSet<usize>,
+    /// Schema and name of the relations whose definitions are restored.
     created: HashSet<(String, String)>,
     /// Whether everything is restored.
     pub whole: bool,
@@ -61,12 +64,14 @@ impl Chosen {
             .entries
             .iter()
             .zip(&entries)
-            .filter(|(entry, chosen)| **chosen && entry.desc == "TABLE")
-            .filter_map(|(entry, _)| {
-                let schema = entry.namespace.as_ref()?.to_lossy().into_owned();
-                Some((schema, entry.tag.to_lossy().into_owned()))
-            })
+            .filter(|(_, chosen)| **chosen)
+            .filter_map(|(entry, _)| closure::relation(entry))
             .collect();
+        let after_catalog = if whole {
+            hypertables::after_catalog(opened).into_iter().collect()
+        } else {
+            BTreeSet::new()
+        };
         Ok(Self {
             tables: opened
                 .tables
@@ -74,6 +79,7 @@ impl Chosen {
                 .map(|t| whole || (t.role == TableRole::Plain && named(&t.name)))
                 .collect(),
             entries,
+            after_catalog,
             created,
             whole,
         })
@@ -81,8 +87,12 @@ impl Chosen {
 
     /// Whether this restore creates the table.
     pub fn created(&self, table: &TableRecord) -> bool {
-        self.created
-            .contains(&(table.schema.clone(), table.name.clone()))
+        self.restores(&(table.schema.clone(), table.name.clone()))
+    }
+
+    /// Whether this restore creates the relation.
+    pub fn restores(&self, relation: &Name) -> bool {
+        self.created.contains(relation)
     }
 
     /// The version of TimescaleDB to restore, if any.

@@ -51,6 +51,17 @@ pub fn blocks(reader: &Reader, table: &TableRecord) -> Result<Vec<BlockRef>, Rep
     Ok(blocks)
 }
 
+/// The rows of a small table, all of them.
+pub fn whole(reader: &Reader, table: &TableRecord) -> Result<Vec<u8>, RepoError> {
+    let mut decoder = Decoder::new();
+    let (mut scratch, mut payload, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for block in blocks(reader, table)? {
+        reader.read(&block.id, &mut decoder, &mut scratch, &mut payload)?;
+        rows.extend_from_slice(&payload);
+    }
+    Ok(rows)
+}
+
 /// The COPY statement that loads a table.
 pub fn copy_sql(table: &TableRecord, freeze: bool) -> String {
     let (schema, name) = match &table.load_through {

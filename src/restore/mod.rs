@@ -2,6 +2,7 @@
 
 mod chosen;
 mod exec;
+mod hypertables;
 mod large_objects;
 mod load;
 mod plan;
@@ -25,6 +26,7 @@ use crate::schema;
 use crate::schema::graph::Graph;
 use crate::schema::statements::RenderOptions;
 use crate::timescale;
+use crate::timescale::catalog::{Catalog, CatalogError, Model};
 
 pub use exec::{Failure, entry_name};
 pub use preflight::Problems;
@@ -97,6 +99,26 @@ pub enum RestoreError {
         "the schema entries of the snapshot cannot be read: {0}\nhint: pgtide check tells what is damaged"
     )]
     Schema(String),
+    /// TimescaleDB's catalog is not understood.
+    #[error("{0}\nhint: pgtide check --read-data tells whether the repository is damaged")]
+    Catalog(#[from] CatalogError),
+    /// The role may not put its sessions into the restoring state.
+    #[error(
+        "TimescaleDB's restoring state could not be set, so it would take part in the restore\nhint: connect as a superuser, or GRANT SET ON PARAMETER timescaledb.restoring to the role"
+    )]
+    NotAsleep,
+    /// The catalog did not arrive whole.
+    #[error(
+        "{table}: the server loaded {loaded} rows of {expected}\nhint: drop the target database and restore anew; if it happens again, please report it"
+    )]
+    CatalogRows {
+        /// The catalog table.
+        table: String,
+        /// Rows that the server counted.
+        loaded: u64,
+        /// Rows that there are.
+        expected: u64,
+    },
     /// An entry or a table failed.
     #[error(
         "the restore stopped at the first error: {0}\nhint: what was restored before stays; --continue-on-error goes on after errors and lists them"
@@ -141,6 +163,10 @@ pub struct Opened {
     pub sequences: Vec<SequenceValue>,
     /// The order of a restore.
     pub graph: Graph,
+    /// TimescaleDB's catalog; without tables where the database has none.
+    pub catalog: Catalog,
+    /// What it says of hypertables and chunks.
+    pub model: Model,
     reader: Reader,
 }
 
@@ -154,8 +180,12 @@ pub fn open(repo: &Repository, snapshot: Snapshot) -> Result<Opened, RestoreErro
         .map_err(|error| RestoreError::Schema(error.to_string()))?;
     timescale::forget_restoring(&mut entries);
     let graph = Graph::build(&entries);
+    let tables = lists::read_list(&reader, &root.tables)?;
+    let catalog = hypertables::catalog(&reader, &tables)?;
     Ok(Opened {
-        tables: lists::read_list(&reader, &root.tables)?,
+        tables,
+        model: catalog.model()?,
+        catalog,
         sequences: lists::read_list(&reader, &root.sequences)?,
         snapshot,
         entries,
@@ -337,13 +367,10 @@ fn preflight(
         },
     )
     .map_err(server("could not look at the target"))?;
-    if let Some(version) = chosen.timescale(opened) {
-        // What the database connected to has matters only if it is the one to restore into.
-        problems.others.extend(
-            timescale::problem(conn, version, !options.create)
-                .map_err(server("could not look at the target's TimescaleDB"))?,
-        );
-    }
+    problems.others.extend(
+        hypertables::problems(opened, options, chosen, conn)
+            .map_err(server("could not look at the target's TimescaleDB"))?,
+    );
     if options.create && !options.clean {
         let name = &opened.snapshot.source.database;
         let rows = conn

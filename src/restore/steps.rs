@@ -1,6 +1,6 @@
 //! The steps of a restore, in their order: serial ones on one session, the others in parallel.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::pg::archive::SqlText;
@@ -11,15 +11,14 @@ use crate::progress::{Progress, Stage};
 use crate::repo::model::{SequenceValue, TableRole};
 use crate::schema;
 use crate::schema::graph::Pass;
-use crate::schema::statements;
-use crate::timescale;
+use crate::timescale::state;
 
 use super::chosen::Chosen;
 use super::exec::{self, Failure, Halt, Session, Shared, Work};
 use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Task};
 use super::target::session_options;
-use super::{Opened, RestoreError, RestoreOptions, large_objects, server};
+use super::{Opened, RestoreError, RestoreOptions, hypertables, large_objects, server};
 
 /// Entries in one transaction, however large the lock table is: what a transaction has changed makes each further
 /// change of the catalog dearer. Of 5,001 chunks, 3,200 in one took twice as long as 400.
@@ -63,21 +62,14 @@ impl Restore<'_> {
             serial = self.session(self.connect()?);
         }
         if self.steps(&mut serial.0).is_err() {
-            if self.timescale.is_some() {
-                self.progress.note(
-                    "the target database is still in TimescaleDB's restoring state: drop it and restore anew, or end the state with SELECT timescaledb_post_restore()",
-                );
-            }
+            return Ok(());
+        }
+        let mut last = self.session(self.connect_awake()?);
+        if self.last_steps(&mut last.0).is_err() {
             return Ok(());
         }
         if self.timescale.is_some() {
-            let scheduler = timescale::end(serial.0.conn())
-                .map_err(server("could not end TimescaleDB's restoring state"))?;
-            if !scheduler {
-                self.progress.note(
-                    "TimescaleDB's jobs do not run in the target database: the server has no background worker left (max_worker_processes). Raise it and restart the server, or call _timescaledb_functions.start_background_workers() when there is one",
-                );
-            }
+            self.end_timescale(last.0.conn())?;
         }
         // One commit that waits for the disk makes all the earlier ones durable.
         serial
@@ -87,7 +79,7 @@ impl Restore<'_> {
             .map_err(server("could not make the restore durable"))
     }
 
-    /// All passes in their order.
+    /// The steps that do without hypertables: to these sessions all tables are plain ones.
     fn steps(&self, serial: &mut Session<'_>) -> Result<(), Halt> {
         let pre: Vec<usize> = self.graph_pre();
         self.progress.stage(&Stage::PreData { entries: pre.len() });
@@ -100,6 +92,12 @@ impl Restore<'_> {
         if self.options.analyze {
             self.analyze(serial, "'r', 'p'")?;
         }
+        self.hypertables(serial)
+    }
+
+    /// The steps that need everything else to be there, hypertables too.
+    fn last_steps(&self, serial: &mut Session<'_>) -> Result<(), Halt> {
+        self.after_catalog(serial)?;
         self.pass(serial, Pass::Last)?;
         if self.options.analyze {
             self.analyze(serial, "'m'")?;
@@ -115,9 +113,14 @@ impl Restore<'_> {
         self.entries(serial, &database)
     }
 
-    fn connect(&self) -> Result<Connection, RestoreError> {
+    /// A session as most steps need it: with hypertables to restore, one to which these are plain tables.
+    pub fn connect(&self) -> Result<Connection, RestoreError> {
+        let mut options = session_options(self.opened);
+        if self.timescale.is_some() {
+            options = state::asleep(options);
+        }
         self.settings
-            .connect(&session_options(self.opened))
+            .connect(&options)
             .map_err(server("could not connect to the target"))
     }
 
@@ -137,47 +140,16 @@ impl Restore<'_> {
             .collect()
     }
 
-    /// The entries that come before the restoring state: TimescaleDB, and the schema that it lives in.
-    fn before_timescale(&self) -> Vec<usize> {
-        if self.timescale.is_none() {
-            return Vec::new();
-        }
-        let source = &self.opened.snapshot.source;
-        let pre = self.opened.graph.pre.iter().copied();
-        pre.filter(|&n| timescale::is_before_restoring(&self.opened.entries[n], source))
-            .collect()
-    }
-
-    /// Creates the extension at the version of the source and begins the restoring state.
-    fn begin_timescale(&self) -> Result<(), RestoreError> {
-        let Some(version) = self.timescale else {
-            return Ok(());
-        };
-        let mut conn = self.connect()?;
-        let mut renderer = statements::Renderer::new(self.options.render);
-        for n in self.before_timescale() {
-            let entry = &self.opened.entries[n];
-            let statements = if timescale::is_extension(entry) {
-                // It must be the first of its session.
-                conn = self.connect()?;
-                vec![timescale::create_extension(entry, version)]
-            } else {
-                renderer.statements(entry)
-            };
-            for statement in statements {
-                conn.execute(statement.as_bytes())
-                    .map_err(server("could not create the extension timescaledb"))?;
-            }
-        }
-        let mut conn = self.connect()?;
-        timescale::begin(&mut conn).map_err(server("could not begin TimescaleDB's restoring state"))
-    }
-
     /// Drops what is to be restored, the last first. What is not there is no error.
     fn drop_existing(&self, session: &mut Session<'_>) -> Result<(), RestoreError> {
         let chosen = |n: usize| self.chosen.entries[n];
-        let statements = schema::drops::drop_all(&self.opened.entries, &chosen);
         let conn = session.conn();
+        let mut statements = Vec::new();
+        if self.timescale.is_some() {
+            statements = hypertables::drop_newer(self.opened, conn)
+                .map_err(server("could not look at the target's hypertables"))?;
+        }
+        statements.extend(schema::drops::drop_all(&self.opened.entries, &chosen));
         for batch in statements.chunks((self.lock_budget / 4).max(1)) {
             let failed = |statement: &SqlText, source| RestoreError::Drop {
                 statement: exec::shorten(statement.as_bytes()),
@@ -230,7 +202,8 @@ impl Restore<'_> {
         let mut tables: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for (n, table) in self.opened.tables.iter().enumerate() {
             let config = matches!(table.role, TableRole::ExtensionConfig { .. });
-            if config && self.chosen.tables[n] && table.digest.rows > 0 {
+            // TimescaleDB's own comes when everything that it describes is there.
+            if config && !hypertables::is_catalog(table) && self.chosen.tables[n] && table.digest.rows > 0 {
                 tables.insert((&table.schema, &table.name), n);
             }
         }
@@ -241,28 +214,8 @@ impl Restore<'_> {
             Ok(pairs) => pairs,
             Err(error) => return self.halt("foreign keys of configuration tables", &error),
         };
-        let mut order = Vec::with_capacity(tables.len());
-        while !tables.is_empty() {
-            let free: Vec<(&str, &str)> = tables
-                .keys()
-                .copied()
-                .filter(|table| {
-                    !pairs.iter().any(|(child, parent)| {
-                        (child.0.as_str(), child.1.as_str()) == *table
-                            && child != parent
-                            && tables.contains_key(&(parent.0.as_str(), parent.1.as_str()))
-                    })
-                })
-                .collect();
-            // In a circle any order is as good as another.
-            let next = if free.is_empty() {
-                tables.keys().copied().take(1).collect()
-            } else {
-                free
-            };
-            order.extend(next.iter().filter_map(|table| tables.remove(table)));
-        }
-        let work: Vec<Work> = order.into_iter().map(Work::Load).collect();
+        let order = hypertables::ordered(tables.keys().copied().collect(), &pairs);
+        let work: Vec<Work> = order.iter().map(|name| Work::Load(tables[name])).collect();
         let work: Vec<&Work> = work.iter().collect();
         if session.run(&work) {
             Ok(())
@@ -282,8 +235,10 @@ impl Restore<'_> {
 
     /// Sets the sequences.
     fn sequences(&self, session: &mut Session<'_>) -> Result<(), Halt> {
-        let named: HashSet<String> = self.options.tables.iter().cloned().collect();
-        let wanted = |s: &&SequenceValue| self.chosen.whole || named.contains(&s.name);
+        let wanted = |s: &&SequenceValue| {
+            let name = (s.schema.clone(), s.name.clone());
+            (s.extension.is_some() && self.chosen.whole) || self.chosen.restores(&name)
+        };
         let mut batch = Vec::new();
         for sequence in self.opened.sequences.iter().filter(wanted) {
             let name = qualified(&sequence.schema, &sequence.name);
@@ -307,7 +262,7 @@ impl Restore<'_> {
     fn main(&self) -> Result<(), Halt> {
         let selection = Selection {
             entries: &self.opened.entries,
-            entry: &|n| self.chosen.entries[n],
+            entry: &|n| self.chosen.entries[n] && !self.chosen.after_catalog.contains(&n),
             tables: &self.opened.tables,
             table: &|n| self.chosen.tables[n],
             graph: &self.opened.graph,

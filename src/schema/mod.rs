@@ -1,8 +1,10 @@
 //! Entries of the schema: their order, their statements, their lists, and how they are stored.
 
+pub mod closure;
 pub mod drops;
 pub mod graph;
 pub mod ident;
 pub mod list;
+pub mod pattern;
 pub mod statements;
 pub mod store;

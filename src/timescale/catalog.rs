@@ -191,6 +191,14 @@ pub fn parse_regclass(text: &str) -> Option<Name> {
     }
 }
 
+/// A name out of a `regrole` or the like.
+pub(super) fn parse_name(text: &str) -> Option<String> {
+    match identifier(text) {
+        Some((name, "")) => Some(name),
+        _ => None,
+    }
+}
+
 fn identifier(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find('.').unwrap_or(text.len());

@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::pg::catalog::Name;
+use crate::pg::catalog::{Name, quote_ident};
 
-use super::catalog::{Catalog, CatalogError, RowRef, Rows, parse_regclass};
+use super::catalog::{Catalog, CatalogError, RowRef, Rows, parse_name, parse_regclass};
 
 /// Columns that refer to a hypertable.
 const HYPERTABLE_COLUMNS: &[&str] = &[
@@ -38,15 +38,49 @@ struct Gone {
     untiered: BTreeSet<i64>,
 }
 
-/// The catalog without the rows of relations for which `restored` is false.
-pub fn fit(catalog: &Catalog, restored: &dyn Fn(&Name) -> bool) -> Result<Catalog, CatalogError> {
+/// What the catalog is to fit.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// Whether a relation is restored.
+    pub restored: &'a dyn Fn(&Name) -> bool,
+    /// The role that owns all jobs, if they are not to keep their owners.
+    pub owner: Option<&'a str>,
+    /// Whether hypertables keep their tablespaces.
+    pub tablespaces: bool,
+}
+
+/// The roles that own jobs.
+pub fn owners(catalog: &Catalog) -> BTreeSet<String> {
+    let jobs = catalog.tables.iter().filter(|(name, _)| name.1 == "bgw_job");
+    jobs.flat_map(|((_, name), rows)| rows.rows.iter().map(|row| RowRef::new(name, rows, row)))
+        .filter_map(|row| row.get("owner").and_then(parse_name))
+        .collect()
+}
+
+/// The tablespaces that hypertables put new chunks into.
+pub fn tablespaces(catalog: &Catalog) -> BTreeSet<String> {
+    let rows = catalog.rows("tablespace");
+    rows.filter_map(|row| row.get("tablespace_name").map(str::to_owned))
+        .collect()
+}
+
+/// The catalog without the rows of relations that are not restored.
+pub fn fit(catalog: &Catalog, target: Target<'_>) -> Result<Catalog, CatalogError> {
+    let restored = target.restored;
     let gone = Gone::new(catalog, restored)?;
     let mut fitted = Catalog::default();
     for (name, rows) in &catalog.tables {
         let mut kept = Vec::with_capacity(rows.rows.len());
+        if name.1 == "tablespace" && !target.tablespaces {
+            continue;
+        }
         for row in &rows.rows {
             if gone.keeps(RowRef::new(&name.1, rows, row), &name.1, restored)? {
-                kept.push(gone.change(&name.1, rows, row)?);
+                let mut row = gone.change(&name.1, rows, row)?;
+                if let (Some(owner), Some(n)) = (target.owner, rows.column("owner")) {
+                    row[n] = Some(quote_ident(owner));
+                }
+                kept.push(row);
             }
         }
         let rows = Rows {
@@ -205,6 +239,18 @@ mod tests {
     use super::super::catalog::tests::{by_name, by_relation, catalog};
     use super::*;
 
+    fn fit_to(
+        catalog: &Catalog,
+        restored: &dyn Fn(&Name) -> bool,
+    ) -> Result<Catalog, CatalogError> {
+        let target = Target {
+            restored,
+            owner: None,
+            tablespaces: true,
+        };
+        fit(catalog, target)
+    }
+
     fn ids(catalog: &Catalog, table: &str, column: &str) -> Vec<i64> {
         let rows = catalog.rows(table);
         rows.filter_map(|row| row.number(column).unwrap()).collect()
@@ -213,14 +259,14 @@ mod tests {
     #[test]
     fn nothing_changes_where_everything_is_restored() {
         for whole in [by_name(), by_relation()] {
-            assert_eq!(fit(&whole, &|_| true).unwrap(), whole);
+            assert_eq!(fit_to(&whole, &|_| true).unwrap(), whole);
         }
     }
 
     #[test]
     fn a_chunk_that_is_left_out_takes_its_rows_and_its_compressed_chunk_with_it() {
         for whole in [by_name(), by_relation()] {
-            let fitted = fit(&whole, &|t| !["c1", "z3"].contains(&t.1.as_str())).unwrap();
+            let fitted = fit_to(&whole, &|t| !["c1", "z3"].contains(&t.1.as_str())).unwrap();
             assert_eq!(ids(&fitted, "chunk", "id"), [2, 4]);
             assert_eq!(ids(&fitted, "dimension_slice", "id"), [2, 3]);
             assert!(ids(&fitted, "compression_chunk_size", "chunk_id").is_empty());
@@ -232,7 +278,7 @@ mod tests {
     #[test]
     fn a_chunk_without_its_compressed_relation_is_not_compressed() {
         for whole in [by_name(), by_relation()] {
-            let fitted = fit(&whole, &|t| t.1 != "z3").unwrap();
+            let fitted = fit_to(&whole, &|t| t.1 != "z3").unwrap();
             assert_eq!(ids(&fitted, "chunk", "id"), [1, 2, 4]);
             assert_eq!(ids(&fitted, "chunk", "status"), [0, 0, 0]);
             assert!(ids(&fitted, "chunk", "compressed_chunk_id").is_empty());
@@ -246,7 +292,7 @@ mod tests {
     fn a_hypertable_that_is_left_out_takes_its_aggregates_and_jobs_with_it() {
         for whole in [by_name(), by_relation()] {
             let gone = ["m", "c1", "c2", "z3"];
-            let fitted = fit(&whole, &|t| !gone.contains(&t.1.as_str())).unwrap();
+            let fitted = fit_to(&whole, &|t| !gone.contains(&t.1.as_str())).unwrap();
             for table in [
                 "chunk",
                 "dimension",
@@ -278,7 +324,7 @@ mod tests {
         ]);
         whole.tables.extend(tiered.tables);
         assert!(whole.model().unwrap().chunks[1].tiered);
-        let fitted = fit(&whole, &|_| true).unwrap();
+        let fitted = fit_to(&whole, &|_| true).unwrap();
         assert_eq!(ids(&fitted, "chunk", "id"), [1, 4]);
         assert_eq!(ids(&fitted, "hypertable", "status"), [4, 0]);
         assert_eq!(ids(&fitted, "dimension_slice", "chunk_id"), [1, 4]);
@@ -287,6 +333,25 @@ mod tests {
     #[test]
     fn settings_of_a_relation_that_is_gone_go_too() {
         let orphan = catalog(&[("compression_settings", "relid compress_relid", &["16412 17000"])]);
-        assert_eq!(fit(&orphan, &|_| true).unwrap().rows("compression_settings").count(), 0);
+        assert_eq!(fit_to(&orphan, &|_| true).unwrap().rows("compression_settings").count(), 0);
+    }
+
+    #[test]
+    fn jobs_and_tablespaces_follow_what_the_user_leaves_out() {
+        let whole = catalog(&[
+            ("bgw_job", "id owner", &["1000 alice", "1001 \"Bob\""]),
+            ("tablespace", "id tablespace_name", &["1 fast"]),
+        ]);
+        let names = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>();
+        assert_eq!(names(owners(&whole)), ["Bob", "alice"]);
+        assert_eq!(names(tablespaces(&whole)), ["fast"]);
+        let target = Target {
+            restored: &|_| true,
+            owner: Some("me"),
+            tablespaces: false,
+        };
+        let fitted = fit(&whole, target).unwrap();
+        assert_eq!(names(owners(&fitted)), ["me"]);
+        assert!(tablespaces(&fitted).is_empty());
     }
 }

@@ -1,24 +1,23 @@
 //! Everything that is special to TimescaleDB.
 //!
 //! Its catalog tables are configuration tables of the extension and travel as text. A database with hypertables is
-//! restored in its restoring state, in which the extension leaves all statements to PostgreSQL: the extension at the
-//! version of the source, then all relations, then the catalog, serially in the order of its foreign keys, then rows,
-//! indexes and constraints in parallel, then the end of the restoring state.
+//! restored by sessions in the restoring state, in which the extension leaves all statements to PostgreSQL: the extension
+//! at the version of the source, then all relations, rows, indexes and constraints in parallel, as of tables that have
+//! nothing to do with each other. Then comes the catalog, in one transaction: before it there are no hypertables and no
+//! jobs, after it there are all of them. What only the extension can do, as foreign keys that refer to a hypertable and
+//! the refreshing of views on compressed rows, comes last, in sessions where it is at work.
 
 pub mod catalog;
 pub mod fit;
+pub mod missing;
 pub mod part;
-
-use std::time::Duration;
+pub mod reading;
+pub mod state;
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::quote_literal;
 use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
-
-/// How often the scheduler is looked for after a restore, and how long it is given each time.
-const SCHEDULER_ATTEMPTS: u32 = 20;
-const SCHEDULER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Name of the extension.
 pub const EXTENSION: &str = "timescaledb";
@@ -75,6 +74,21 @@ pub fn problem(conn: &mut Connection, version: &str, here: bool) -> Result<Optio
     Ok(None)
 }
 
+/// Whether the target's server has the TSL edition of this version; nothing where the role may not look.
+pub fn has_tsl(conn: &mut Connection, version: &str) -> Result<Option<bool>, Error> {
+    let rows = conn.query(&format!(
+        "SELECT (pg_catalog.pg_stat_file(c.setting || '/timescaledb-tsl-' || {} || '.so', true)).size IS NOT NULL
+         FROM pg_catalog.pg_config c WHERE c.name = 'PKGLIBDIR'",
+        quote_literal(version)
+    ));
+    match rows {
+        Ok(rows) => Ok(rows.first().and_then(|row| row.get(0)).map(|found| found == "t")),
+        // insufficient_privilege
+        Err(error) if error.code() == Some("42501") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether the entry creates the extension.
 pub fn is_extension(entry: &TocEntry) -> bool {
     entry.desc == "EXTENSION" && entry.tag.to_lossy() == EXTENSION
@@ -110,48 +124,6 @@ pub fn create_extension(entry: &TocEntry, version: &str) -> SqlText {
     let statement = entry.defn.to_lossy();
     let statement = statement.trim_end().trim_end_matches(';');
     SqlText::from(format!("{statement} VERSION {};", quote_literal(version)).into_bytes())
-}
-
-/// Begins the restoring state: for sessions that are opened from now on, until [`end`].
-pub fn begin(conn: &mut Connection) -> Result<(), Error> {
-    let schema = functions(conn)?;
-    conn.execute(&format!("SELECT {schema}.timescaledb_pre_restore()"))
-}
-
-/// Ends the restoring state. Sets the one sequence that the extension does not list as its configuration. Whether the
-/// scheduler of the database's jobs came up: a server whose background workers are all taken does not start it.
-pub fn end(conn: &mut Connection) -> Result<bool, Error> {
-    conn.execute(
-        "SELECT pg_catalog.setval('_timescaledb_catalog.tablespace_id_seq', m.id)
-         FROM (SELECT pg_catalog.max(id) AS id FROM _timescaledb_catalog.tablespace) m WHERE m.id IS NOT NULL",
-    )?;
-    let schema = functions(conn)?;
-    conn.execute(&format!("SELECT {schema}.timescaledb_post_restore()"))?;
-    // One call has been known not to be enough (timescaledb issue 5842), so it is looked at, and asked for again.
-    for _ in 0..SCHEDULER_ATTEMPTS {
-        std::thread::sleep(SCHEDULER_PAUSE);
-        let rows = conn.query(
-            "SELECT FROM pg_catalog.pg_stat_activity
-             WHERE datname = pg_catalog.current_database() AND backend_type = 'TimescaleDB Background Worker Scheduler'",
-        )?;
-        if !rows.is_empty() {
-            return Ok(true);
-        }
-        conn.execute("SELECT _timescaledb_functions.start_background_workers()")?;
-    }
-    Ok(false)
-}
-
-/// The quoted schema that the extension's public functions live in.
-fn functions(conn: &mut Connection) -> Result<String, Error> {
-    let rows = conn.query(&format!(
-        "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
-         JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = '{EXTENSION}'"
-    ))?;
-    rows.first()
-        .and_then(|row| row.get(0))
-        .map(str::to_owned)
-        .ok_or_else(|| Error::Protocol("the extension timescaledb is not installed".to_owned()))
 }
 
 #[cfg(test)]

@@ -104,8 +104,6 @@ pub struct Part {
     pub since: Vec<Limit>,
     /// Chunks that begin at this or after are left out.
     pub until: Vec<Limit>,
-    /// Hypertables that are left out with all of their chunks and aggregates.
-    pub without: Vec<String>,
 }
 
 /// What cannot be chosen.
@@ -175,36 +173,38 @@ pub fn named(model: &Model, name: &str) -> Result<Vec<i64>, PartError> {
 impl Part {
     /// Whether everything is wanted.
     pub fn is_whole(&self) -> bool {
-        self.since.is_empty() && self.until.is_empty() && self.without.is_empty()
+        self.since.is_empty() && self.until.is_empty()
     }
 
-    /// What is left out of the hypertables of a database as it was at `snapshot`.
-    pub fn left_out(&self, model: &Model, snapshot: Timestamp) -> Result<LeftOut, PartError> {
+    /// What is left out of the hypertables of a database as it was at `snapshot`: chunks beyond the bounds, and the
+    /// hypertables and aggregates that are excluded by name, with all that is built on them.
+    pub fn left_out(
+        &self,
+        model: &Model,
+        snapshot: Timestamp,
+        excluded: &dyn Fn(&Name) -> bool,
+    ) -> Result<LeftOut, PartError> {
         let mut out = LeftOut::default();
         let limits = self.since.iter().chain(&self.until);
         for name in limits.filter_map(|limit| limit.hypertable.as_ref()) {
             named(model, name)?;
         }
-        for name in &self.without {
-            for id in named(model, name)? {
-                for id in std::iter::once(id).chain(model.aggregates_on(id)) {
-                    out.relations.extend(model.relations_of(id));
-                }
-            }
-        }
         for (&id, hypertable) in &model.hypertables {
             if hypertable.kind == Kind::Compressed {
                 continue;
             }
+            if excluded(hypertable.known_as()) || excluded(&hypertable.table) {
+                for id in std::iter::once(id).chain(model.aggregates_on(id)) {
+                    out.relations.extend(model.relations_of(id));
+                }
+            }
             let mut bound = |limits: &[Limit]| self.bound(limits, hypertable, snapshot, &mut out.notes);
             let (since, until) = (bound(&self.since)?, bound(&self.until)?);
             for chunk in model.chunks_of(id) {
-                let Some((start, end)) = chunk.range else {
-                    continue;
-                };
+                let (start, end) = chunk.range.unwrap_or((i64::MIN, i64::MAX));
                 let too_old = since.is_some_and(|since| end <= since);
                 let too_new = until.is_some_and(|until| start >= until);
-                if too_old || too_new {
+                if too_old || too_new || excluded(&chunk.table) {
                     out.relations.insert(chunk.table.clone());
                     out.relations.extend(chunk.compressed.clone());
                 }
@@ -316,10 +316,10 @@ mod tests {
         let part = Part {
             since: limits(since),
             until: limits(until),
-            without: without.iter().map(|&w| w.to_owned()).collect(),
         };
         let snapshot = Timestamp::from_microsecond(10 * DAY).unwrap();
-        let out = part.left_out(&model(), snapshot)?;
+        let excluded = |name: &Name| without.contains(&name.1.as_str());
+        let out = part.left_out(&model(), snapshot, &excluded)?;
         let mut names: Vec<String> = out.relations.into_iter().map(|(_, name)| name).collect();
         names.sort();
         Ok(names)
@@ -354,7 +354,7 @@ mod tests {
         let names = left_out(&[], &[], &["metrics"]).unwrap();
         assert_eq!(names.len(), 2 * 11 + 4, "{names:?}");
         assert!(names.contains(&"_partial_view_3".to_owned()));
-        let names = left_out(&[], &[], &["public.daily"]).unwrap();
+        let names = left_out(&[], &[], &["daily"]).unwrap();
         assert_eq!(names.len(), 11 + 3, "{names:?}");
     }
 

@@ -1,0 +1,380 @@
+//! What a restore does for hypertables: the extension, the restoring state, the catalog, and what comes after it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::pg::archive::{SqlText, TocEntry};
+use crate::pg::catalog::{self, Name, qualified, quote_ident};
+use crate::pg::{Connection, Error};
+use crate::repo::model::{TableRecord, TableRole};
+use crate::repo::Reader;
+use crate::schema::closure;
+use crate::schema::statements;
+use crate::timescale::catalog::{Catalog, CatalogError, Kind, Rows};
+use crate::timescale::fit::{self, Target};
+use crate::timescale::{self, missing, reading, state};
+
+use super::chosen::Chosen;
+use super::exec::{Failure, Halt, Session, Work};
+use super::steps::Restore;
+use super::target::session_options;
+use super::{Opened, RestoreError, RestoreOptions, load, server};
+
+/// TimescaleDB's catalog as a snapshot has it.
+pub fn catalog(reader: &Reader, tables: &[TableRecord]) -> Result<Catalog, RestoreError> {
+    let mut catalog = Catalog::default();
+    for table in tables.iter().filter(|table| is_catalog(table)) {
+        let name = (table.schema.clone(), table.name.clone());
+        catalog.tables.insert(name, rows(reader, table)?);
+    }
+    Ok(catalog)
+}
+
+/// Whether the rows are TimescaleDB's own.
+pub fn is_catalog(table: &TableRecord) -> bool {
+    matches!(&table.role, TableRole::ExtensionConfig { extension } if extension == timescale::EXTENSION)
+}
+
+fn rows(reader: &Reader, table: &TableRecord) -> Result<Rows, RestoreError> {
+    let columns = table.columns.iter().map(|c| c.name.clone()).collect();
+    let bytes = load::whole(reader, table)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| CatalogError::Row(error.to_string()))?;
+    Ok(Rows::parse(columns, &text)?)
+}
+
+/// Entries that only the extension at work can restore, once it knows its hypertables: foreign keys that refer to one
+/// reach all of its chunks then; and what depends on these.
+pub fn after_catalog(opened: &Opened) -> HashSet<usize> {
+    let hypertables: HashSet<&Name> = opened.model.hypertables.values().map(|h| &h.table).collect();
+    let tables: HashSet<i32> = opened
+        .entries
+        .iter()
+        .filter(|e| closure::relation(e).is_some_and(|name| hypertables.contains(&name)))
+        .map(|e| e.dump_id)
+        .collect();
+    let mut ids = HashSet::new();
+    let mut found = HashSet::new();
+    for (n, entry) in opened.entries.iter().enumerate() {
+        let refers = entry.desc == "FK CONSTRAINT" && refers_to(entry, &opened.entries, &tables);
+        if refers || entry.dependencies.iter().any(|id| ids.contains(id)) {
+            ids.insert(entry.dump_id);
+            found.insert(n);
+        }
+    }
+    found
+}
+
+/// Whether a foreign key of another table refers to one of the tables.
+fn refers_to(constraint: &TocEntry, entries: &[TocEntry], tables: &HashSet<i32>) -> bool {
+    let target = |id: &i32| {
+        let table = entries.iter().find(|e| e.dump_id == *id && tables.contains(id));
+        table.filter(|table| {
+            // Its tag is the name of its table, a blank, and its own.
+            let own = table.namespace == constraint.namespace
+                && constraint
+                    .tag
+                    .to_lossy()
+                    .starts_with(&format!("{} ", table.tag.to_lossy()));
+            !own
+        })
+    };
+    constraint.dependencies.iter().any(|id| tables.contains(id) && target(id).is_some())
+}
+
+/// What stands against the restore of the hypertables.
+pub fn problems(
+    opened: &Opened,
+    options: &RestoreOptions,
+    chosen: &Chosen,
+    conn: &mut Connection,
+) -> Result<Vec<String>, Error> {
+    let Some(version) = chosen.timescale(opened) else {
+        return Ok(Vec::new());
+    };
+    let here = !options.create;
+    let mut problems: Vec<String> = timescale::problem(conn, version, here)?.into_iter().collect();
+    let compressed = opened.model.chunks.iter().any(|c| {
+        c.compressed
+            .as_ref()
+            .is_some_and(|relation| chosen.restores(relation))
+    });
+    let aggregates = opened
+        .model
+        .hypertables
+        .values()
+        .any(|h| matches!(h.kind, Kind::Aggregate { .. }) && chosen.restores(&h.table));
+    if (compressed || aggregates) && timescale::has_tsl(conn, version)? == Some(false) {
+        let what = match (compressed, aggregates) {
+            (true, true) => "compressed chunks and continuous aggregates",
+            (true, false) => "compressed chunks",
+            _ => "continuous aggregates",
+        };
+        problems.push(format!(
+            "the snapshot has {what}, which the Apache edition of TimescaleDB at the target does not know\nhint: install the TSL edition at the target{}",
+            if compressed { ", or dump with --decompress what is to be restored there" } else { "" }
+        ));
+    }
+    if here {
+        problems.extend(problems_here(opened, options, conn)?);
+    }
+    Ok(problems)
+}
+
+/// What stands against it in the very database that is connected to.
+fn problems_here(
+    opened: &Opened,
+    options: &RestoreOptions,
+    conn: &mut Connection,
+) -> Result<Vec<String>, Error> {
+    let mut problems = Vec::new();
+    if state::is_left_behind(conn)? {
+        problems.push(format!(
+            "the target database is set to TimescaleDB's restoring state, by a restore that did not end\nhint: end that state first: psql -d {} -c 'SELECT timescaledb_post_restore()'",
+            options.settings.dbname()
+        ));
+    }
+    let ours: HashSet<&Name> = opened.model.hypertables.values().map(|h| &h.table).collect();
+    let there = target_hypertables(conn)?;
+    let others: Vec<String> = there
+        .iter()
+        .filter(|(table, _)| !options.clean || !ours.contains(table))
+        .map(|(_, name)| name.clone())
+        .collect();
+    if !others.is_empty() {
+        problems.push(format!(
+            "the target database has hypertables{}: {}\nhint: TimescaleDB's catalog is restored as it is, so restore into a database without hypertables{}",
+            if options.clean { " that the snapshot does not have" } else { "" },
+            others.join(", "),
+            if options.clean { "" } else { ", or drop first what is restored (--clean)" }
+        ));
+    }
+    Ok(problems)
+}
+
+/// The hypertables of the database that is connected to: their tables, and how they are known.
+fn target_hypertables(conn: &mut Connection) -> Result<Vec<(Name, String)>, Error> {
+    let relations = catalog::relations(conn)?;
+    let model = reading::read_catalog(conn, &relations)?.model();
+    let model = model.map_err(|error| Error::Protocol(error.to_string()))?;
+    let users = model.hypertables.values().filter(|h| h.kind != Kind::Compressed);
+    Ok(users.map(|h| (h.table.clone(), h.display_name())).collect())
+}
+
+/// Statements that drop what hangs on the snapshot's hypertables at the target and is not in the snapshot: chunks that
+/// were made since.
+pub fn drop_newer(opened: &Opened, conn: &mut Connection) -> Result<Vec<SqlText>, Error> {
+    let ours: HashSet<Name> = opened.entries.iter().filter_map(closure::relation).collect();
+    let relations = catalog::relations(conn)?;
+    let model = reading::read_catalog(conn, &relations)?.model();
+    let model = model.map_err(|error| Error::Protocol(error.to_string()))?;
+    let mut statements = Vec::new();
+    for chunk in &model.chunks {
+        for (schema, name) in chunk.compressed.iter().chain([&chunk.table]) {
+            if !ours.contains(&(schema.clone(), name.clone())) {
+                let name = qualified(schema, name);
+                statements.push(SqlText::from(format!("DROP TABLE IF EXISTS {name}")));
+            }
+        }
+    }
+    Ok(statements)
+}
+
+impl Restore<'_> {
+    /// The entries that come before the restoring state: TimescaleDB, and the schema that it lives in.
+    pub fn before_timescale(&self) -> Vec<usize> {
+        if self.timescale.is_none() {
+            return Vec::new();
+        }
+        let source = &self.opened.snapshot.source;
+        let pre = self.opened.graph.pre.iter().copied();
+        pre.filter(|&n| timescale::is_before_restoring(&self.opened.entries[n], source))
+            .collect()
+    }
+
+    /// Creates the extension at the version of the source and stops its workers.
+    pub fn begin_timescale(&self) -> Result<(), RestoreError> {
+        let Some(version) = self.timescale else {
+            return Ok(());
+        };
+        let mut conn = self.connect_awake()?;
+        let mut renderer = statements::Renderer::new(self.options.render);
+        for n in self.before_timescale() {
+            let entry = &self.opened.entries[n];
+            let statements = if timescale::is_extension(entry) {
+                // It must be the first of its session.
+                conn = self.connect_awake()?;
+                vec![timescale::create_extension(entry, version)]
+            } else {
+                renderer.statements(entry)
+            };
+            for statement in statements {
+                conn.execute(statement.as_bytes())
+                    .map_err(server("could not create the extension timescaledb"))?;
+            }
+        }
+        let mut conn = self.connect()?;
+        state::stop_workers(&mut conn)
+            .map_err(server("could not stop TimescaleDB's background workers"))?;
+        if !state::is_asleep(&mut conn)
+            .map_err(server("could not ask for TimescaleDB's restoring state"))?
+        {
+            return Err(RestoreError::NotAsleep);
+        }
+        Ok(())
+    }
+
+    /// A session in which the extension is at work.
+    pub fn connect_awake(&self) -> Result<Connection, RestoreError> {
+        self.settings
+            .connect(&state::awake(session_options(self.opened)))
+            .map_err(server("could not connect to the target"))
+    }
+
+    /// Makes the restored tables hypertables: the catalog, all of it in one transaction, in the order of its foreign
+    /// keys, so that the database has either no hypertable and no job, or all of them.
+    pub fn hypertables(&self, session: &mut Session<'_>) -> Result<(), Halt> {
+        if self.timescale.is_none() {
+            return Ok(());
+        }
+        let conn = session.conn();
+        let result = self.load_catalog(conn);
+        if let Err(error) = result {
+            // A session that cannot even roll back is lost, and the next statement will say so.
+            let _ = conn.execute("ROLLBACK");
+            self.shared.failed(Failure {
+                object: "TimescaleDB's catalog".to_owned(),
+                statement: String::new(),
+                error: error.to_string(),
+            });
+            return Err(Halt);
+        }
+        Ok(())
+    }
+
+    fn load_catalog(&self, conn: &mut Connection) -> Result<(), RestoreError> {
+        let failed = |source| RestoreError::Server {
+            context: "could not load TimescaleDB's catalog",
+            source,
+        };
+        let current = conn.query("SELECT current_user").map_err(failed)?;
+        let current = current.first().and_then(|row| row.get(0)).unwrap_or_default();
+        let restored = |name: &Name| self.chosen.restores(name);
+        let fitted = fit::fit(
+            &self.opened.catalog,
+            Target {
+                restored: &restored,
+                owner: self.options.render.no_owner.then_some(current),
+                tablespaces: !self.options.render.no_tablespaces,
+            },
+        )?;
+        let names = fitted.tables.keys().map(|(s, n)| (s.as_str(), n.as_str()));
+        let pairs = catalog::foreign_keys(conn).map_err(failed)?;
+        conn.execute("BEGIN").map_err(failed)?;
+        for (schema, name) in ordered(names.collect(), &pairs) {
+            let rows = &fitted.tables[&(schema.to_owned(), name.to_owned())];
+            if rows.rows.is_empty() {
+                continue;
+            }
+            let columns: Vec<String> = rows.columns.iter().map(|c| quote_ident(c)).collect();
+            let sql = format!(
+                "COPY {} ({}) FROM STDIN",
+                qualified(schema, name),
+                columns.join(", ")
+            );
+            let mut copy = conn.copy_in(&sql).map_err(failed)?;
+            copy.write(rows.to_copy_text().as_bytes()).map_err(failed)?;
+            let loaded = copy.finish().map_err(failed)?;
+            // The extension's own trigger on its metadata makes updates of rows that are there.
+            if loaded != rows.rows.len() as u64 && name != "metadata" {
+                return Err(RestoreError::CatalogRows {
+                    table: format!("{schema}.{name}"),
+                    loaded,
+                    expected: rows.rows.len() as u64,
+                });
+            }
+        }
+        // The one sequence that the extension does not list as its configuration.
+        conn.execute(
+            "SELECT pg_catalog.setval('_timescaledb_catalog.tablespace_id_seq', m.id)
+             FROM (SELECT pg_catalog.max(id) AS id FROM _timescaledb_catalog.tablespace) m WHERE m.id IS NOT NULL",
+        )
+        .map_err(failed)?;
+        for table in &self.opened.tables {
+            if table.role == TableRole::MissingValues {
+                let rows = rows(&self.opened.reader, table)?;
+                missing::restore(conn, &rows, &restored).map_err(failed)?;
+            }
+        }
+        conn.execute("COMMIT").map_err(failed)
+    }
+
+    /// Ends the restore of hypertables: the workers start again.
+    pub fn end_timescale(&self, conn: &mut Connection) -> Result<(), RestoreError> {
+        let scheduler = state::end(conn).map_err(server(
+            "the hypertables are restored, but TimescaleDB's background workers could not be started; call timescaledb_post_restore()",
+        ))?;
+        if !scheduler {
+            self.progress.note(
+                "TimescaleDB's jobs do not run in the target database: the server has no background worker left (max_worker_processes). Raise it and restart the server, or call _timescaledb_functions.start_background_workers() when there is one",
+            );
+        }
+        Ok(())
+    }
+
+    /// Restores the entries that only the extension at work can restore.
+    pub fn after_catalog(&self, session: &mut Session<'_>) -> Result<(), Halt> {
+        for &n in &self.chosen.after_catalog {
+            if self.chosen.entries[n] && !session.run(&[&Work::Entry(n)]) {
+                return Err(Halt);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tables in the order of their foreign keys, the referenced first.
+pub fn ordered<'t>(
+    mut tables: Vec<(&'t str, &'t str)>,
+    pairs: &[(Name, Name)],
+) -> Vec<(&'t str, &'t str)> {
+    let mut waits_for: BTreeMap<(&str, &str), Vec<(&str, &str)>> = BTreeMap::new();
+    for ((child_schema, child), (parent_schema, parent)) in pairs {
+        waits_for
+            .entry((child_schema, child))
+            .or_default()
+            .push((parent_schema, parent));
+    }
+    let mut order = Vec::with_capacity(tables.len());
+    while !tables.is_empty() {
+        let (mut free, rest): (Vec<_>, Vec<_>) = tables.iter().partition(|&table| {
+            let parents = waits_for.get(table).into_iter().flatten();
+            parents.into_iter().all(|parent| parent == table || !tables.contains(parent))
+        });
+        tables = rest;
+        if free.is_empty() {
+            // In a circle any order is as good as another.
+            free.push(tables.remove(0));
+        }
+        order.append(&mut free);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn referenced_tables_come_first_and_circles_do_not_hang() {
+        let pair = |child: &str, parent: &str| {
+            let name = |name: &str| ("s".to_owned(), name.to_owned());
+            (name(child), name(parent))
+        };
+        let tables = ["a", "b", "c", "d", "e"].map(|name| ("s", name)).to_vec();
+        let pairs = [pair("a", "b"), pair("b", "c"), pair("d", "e"), pair("e", "d"), pair("c", "c")];
+        let order: Vec<&str> = ordered(tables, &pairs).into_iter().map(|(_, n)| n).collect();
+        let at = |name: &str| order.iter().position(|n| *n == name).unwrap();
+        assert_eq!(order.len(), 5);
+        assert!(at("c") < at("b") && at("b") < at("a"), "{order:?}");
+    }
+}
