@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use pgtide::repo::SnapshotId;
 use pgtide::restore::{self, Opened, RestoreOptions};
+use pgtide::schema::pattern::Pattern;
 use pgtide::schema::statements::RenderOptions;
 
-use super::common::{Connect, Repo, Which, interrupt, print_json};
+use super::common::{Connect, History, Repo, Which, interrupt, print_json};
 use super::progress::Shown;
 use super::{Exit, Failure, Outcome, render};
 
@@ -30,6 +31,16 @@ pub struct Args {
     /// Restore only this table, view or sequence, without its indexes and constraints (repeatable)
     #[arg(short, long = "table", value_name = "NAME")]
     tables: Vec<String>,
+    /// Restore only this hypertable or continuous aggregate, with its chunks, indexes, constraints, triggers and policies,
+    /// the aggregates on it, and what it needs (repeatable)
+    #[arg(long = "hypertable", value_name = "NAME", conflicts_with = "tables")]
+    hypertables: Vec<String>,
+    /// Leave out tables, views and sequences of this name, and all that is built on them; hypertables with their chunks.
+    /// A pattern by psql's rules, in all schemas unless it names one (repeatable)
+    #[arg(long = "exclude-table", value_name = "PATTERN")]
+    exclude_tables: Vec<Pattern>,
+    #[command(flatten)]
+    part: History,
     /// Restore no owners: everything belongs to the role that connects
     #[arg(short = 'O', long)]
     no_owner: bool,
@@ -76,6 +87,9 @@ pub fn run(args: &Args) -> Outcome {
         create: args.create,
         clean: args.clean,
         tables: args.tables.clone(),
+        hypertables: args.hypertables.clone(),
+        exclude_tables: args.exclude_tables.clone(),
+        part: args.part.part(),
         render: RenderOptions {
             no_owner: args.no_owner,
             no_privileges: args.no_privileges,

@@ -372,7 +372,10 @@ fn units(tables: &[PlannedTable], total: u64, jobs: usize) -> Vec<Unit> {
 
 /// The columns' names, quoted.
 fn column_list(columns: &[Column]) -> String {
-    let names: Vec<String> = columns.iter().map(|c| catalog::quote_ident(&c.name)).collect();
+    let names: Vec<String> = columns
+        .iter()
+        .map(|c| catalog::quote_ident(&c.name))
+        .collect();
     names.join(", ")
 }
 

@@ -4,9 +4,12 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
+use crate::schema::pattern::Patterns;
 use crate::schema::{closure, statements};
 use crate::timescale;
+use crate::timescale::part;
 
+use super::exec::entry_name;
 use super::{Opened, RestoreError, RestoreOptions, hypertables};
 
 /// The entries and tables to restore.
@@ -18,70 +21,81 @@ pub struct Chosen {
     /// Entries that wait for TimescaleDB's catalog, in their order.
     pub after_catalog: BTreeSet<usize>,
     /// Schema and name of the relations whose definitions are restored.
-    created: HashSet<(String, String)>,
-    /// Whether everything is restored.
+    created: HashSet<Name>,
+    /// Whether nothing was named that is restored instead of everything.
     pub whole: bool,
+    /// Whether hypertables are restored as such.
+    hypertables: bool,
+    /// What the user should know of the choice.
+    pub notes: Vec<String>,
 }
 
 impl Chosen {
     /// As the options say.
     pub fn new(opened: &Opened, options: &RestoreOptions) -> Result<Self, RestoreError> {
-        const RELATIONS: &[&str] = &[
-            "TABLE",
-            "VIEW",
-            "MATERIALIZED VIEW",
-            "FOREIGN TABLE",
-            "SEQUENCE",
-            "MATERIALIZED VIEW DATA",
-        ];
+        let whole = options.tables.is_empty() && options.hypertables.is_empty();
+        let exclude = Patterns {
+            patterns: options.exclude_tables.clone(),
+            search_path: None,
+        };
+        let snapshot = opened.snapshot.time;
+        let excluded = |name: &Name| exclude.matches(name);
+        if opened.model.hypertables.is_empty() && !options.part.is_whole() {
+            return Err(RestoreError::NoHypertables);
+        }
+        let left_out = options.part.left_out(&opened.model, snapshot, &excluded)?;
+        let mut notes = left_out.notes;
+        let gone = closure::with_dependents(&opened.entries, &|name| {
+            left_out.relations.contains(name) || exclude.matches(name)
+        });
+        let wanted = if !options.hypertables.is_empty() {
+            by_hypertable(opened, &options.hypertables, &gone, &mut notes)?
+        } else if whole {
+            let all = opened.entries.iter().enumerate();
+            all.filter(|(_, e)| !statements::is_setting(e) && !statements::is_data(e))
+                .map(|(n, _)| n)
+                .collect()
+        } else {
+            by_name(opened, &options.tables, &mut notes)?
+        };
         let database: HashSet<usize> = opened.graph.database.iter().copied().collect();
-        let named = |name: &str| options.tables.iter().any(|wanted| wanted == name);
-        let whole = options.tables.is_empty();
-        let entries: Vec<bool> = opened
-            .entries
-            .iter()
-            .enumerate()
-            .map(|(n, entry)| {
+        let entries: Vec<bool> = (0..opened.entries.len())
+            .map(|n| {
                 if database.contains(&n) {
                     options.create
-                } else if whole {
-                    !statements::is_setting(entry) && !statements::is_data(entry)
                 } else {
-                    RELATIONS.contains(&entry.desc.as_str()) && named(&entry.tag.to_lossy())
+                    wanted.contains(&n) && !gone.contains(&n)
                 }
             })
             .collect();
-        for name in &options.tables {
-            let found = opened.entries.iter().zip(&entries);
-            if !found
-                .into_iter()
-                .any(|(entry, &chosen)| chosen && entry.tag.to_lossy() == name.as_str())
-            {
-                return Err(RestoreError::NoSuchTable(name.clone()));
-            }
-        }
-        let created = opened
+        let created: HashSet<Name> = opened
             .entries
             .iter()
             .zip(&entries)
             .filter(|(_, chosen)| **chosen)
             .filter_map(|(entry, _)| closure::relation(entry))
             .collect();
-        let after_catalog = if whole {
-            hypertables::after_catalog(opened).into_iter().collect()
+        let hypertables = whole || !options.hypertables.is_empty();
+        let after_catalog = if hypertables {
+            hypertables::after_catalog(opened)
         } else {
             BTreeSet::new()
         };
+        let tables = opened.tables.iter().map(|t| match t.role {
+            TableRole::Plain => created.contains(&(t.schema.clone(), t.name.clone())),
+            TableRole::ExtensionConfig { .. }
+            | TableRole::LargeObjects
+            | TableRole::LargeObjectMetadata
+            | TableRole::MissingValues => whole,
+        });
         Ok(Self {
-            tables: opened
-                .tables
-                .iter()
-                .map(|t| whole || (t.role == TableRole::Plain && named(&t.name)))
-                .collect(),
+            tables: tables.collect(),
             entries,
             after_catalog,
             created,
             whole,
+            hypertables,
+            notes,
         })
     }
 
@@ -97,6 +111,126 @@ impl Chosen {
 
     /// The version of TimescaleDB to restore, if any.
     pub fn timescale<'o>(&self, opened: &'o Opened) -> Option<&'o str> {
-        timescale::version(&opened.snapshot.source).filter(|_| self.whole)
+        timescale::version(&opened.snapshot.source).filter(|_| self.hypertables)
     }
+}
+
+/// The relations of these names, without what belongs to them, as `pg_restore -t` takes them.
+fn by_name(
+    opened: &Opened,
+    names: &[String],
+    notes: &mut Vec<String>,
+) -> Result<HashSet<usize>, RestoreError> {
+    let mut chosen = HashSet::new();
+    for name in names {
+        let found: Vec<usize> = opened
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| {
+                let kind =
+                    closure::relation(entry).is_some() || entry.desc == "MATERIALIZED VIEW DATA";
+                kind && entry.tag.to_lossy() == name.as_str()
+            })
+            .map(|(n, _)| n)
+            .collect();
+        if found.is_empty() {
+            return Err(RestoreError::NoSuchTable(name.clone()));
+        }
+        chosen.extend(found);
+        if part::named(&opened.model, name).is_ok() {
+            notes.push(format!(
+                "{name} is a hypertable, and its rows are in its chunks: --hypertable {name} restores it with them"
+            ));
+        }
+    }
+    Ok(chosen)
+}
+
+/// Kinds of entries that belong to a table.
+const PARTS: &[&str] = &[
+    "ACL",
+    "CHECK CONSTRAINT",
+    "COMMENT",
+    "CONSTRAINT",
+    "DEFAULT",
+    "FK CONSTRAINT",
+    "INDEX",
+    "POLICY",
+    "ROW SECURITY",
+    "RULE",
+    "SECURITY LABEL",
+    "SEQUENCE",
+    "SEQUENCE OWNED BY",
+    "STATISTICS",
+    "TRIGGER",
+];
+
+/// The hypertables of these names with their chunks, the aggregates on them, all that belongs to them, and what they
+/// need: types, functions, schemas.
+fn by_hypertable(
+    opened: &Opened,
+    names: &[String],
+    gone: &HashSet<usize>,
+    notes: &mut Vec<String>,
+) -> Result<HashSet<usize>, RestoreError> {
+    let model = &opened.model;
+    let mut relations: HashSet<Name> = HashSet::new();
+    for name in names {
+        for id in part::named(model, name)? {
+            // An aggregate cannot be without what it aggregates.
+            let mut id = id;
+            while let Some(raw) = model.hypertables.get(&id).and_then(|h| h.raw) {
+                id = raw;
+            }
+            for id in std::iter::once(id).chain(model.aggregates_on(id)) {
+                relations.extend(model.relations_of(id));
+            }
+        }
+    }
+    let entries = &opened.entries;
+    let is_ours = |n: &usize| {
+        !gone.contains(n)
+            && closure::relation(&entries[*n]).is_some_and(|name| relations.contains(&name))
+    };
+    let mut chosen = closure::with_dependencies(entries, (0..entries.len()).filter(is_ours));
+    let mut ids: HashSet<i32> = chosen.iter().map(|&n| entries[n].dump_id).collect();
+    let all_relations: HashSet<i32> = entries
+        .iter()
+        .filter(|e| closure::relation(e).is_some())
+        .map(|e| e.dump_id)
+        .collect();
+    let labels = model.labels();
+    let chunks: HashSet<i32> = entries
+        .iter()
+        .filter(|e| closure::relation(e).is_some_and(|name| labels.contains_key(&name)))
+        .map(|e| e.dump_id)
+        .collect();
+    for (n, entry) in entries.iter().enumerate() {
+        let belongs = PARTS.contains(&entry.desc.as_str())
+            && entry.dependencies.iter().any(|id| ids.contains(id));
+        if !belongs || chosen.contains(&n) || gone.contains(&n) {
+            continue;
+        }
+        let needed = closure::with_dependencies(entries, std::iter::once(n));
+        let other = |n: &usize| {
+            all_relations.contains(&entries[*n].dump_id)
+                && !ids.contains(&entries[*n].dump_id)
+                && entries[*n].desc != "SEQUENCE"
+        };
+        if let Some(other) = needed.iter().find(|n| other(n)) {
+            // What a hypertable lacks, its chunks lack, too.
+            if !entry.dependencies.iter().any(|id| chunks.contains(id)) {
+                notes.push(format!(
+                    "{} is left out: it needs {}",
+                    entry_name(entry),
+                    entry_name(&entries[*other])
+                ));
+            }
+            continue;
+        }
+        ids.extend(needed.iter().map(|&n| entries[n].dump_id));
+        chosen.extend(needed);
+    }
+    Ok(chosen)
 }

@@ -1,8 +1,10 @@
 //! Does tasks on one session: several cheap ones in one transaction, and each alone where that fails.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::pg::archive::{SqlText, TocEntry};
+use crate::pg::catalog::Name;
 use crate::pg::{BatchError, Connection, Error};
 use crate::progress::Progress;
 use crate::repo::Reader;
@@ -68,6 +70,10 @@ pub struct Shared<'a> {
     pub render: RenderOptions,
     /// Who watches.
     pub progress: &'a dyn Progress,
+    /// What chunks are called, by their tables ...
+    pub labels: HashMap<Name, String>,
+    /// ... and by the dump ids of these.
+    pub label_ids: HashMap<i32, String>,
     /// What went wrong so far.
     pub failures: Mutex<Vec<Failure>>,
     /// Whether to go on after a failure.
@@ -84,6 +90,29 @@ impl Shared<'_> {
                 let table = &self.tables[*n];
                 format!("rows of {}.{}", table.schema, table.name)
             }
+        }
+    }
+
+    /// What a task is called for people who watch: chunks by their hypertable and range.
+    pub fn shown(&self, work: &Work) -> String {
+        match work {
+            Work::Load(n) | Work::LoadShared(n, _) => {
+                let table = &self.tables[*n];
+                let name = (table.schema.clone(), table.name.clone());
+                match self.labels.get(&name) {
+                    Some(label) => format!("rows of {label}"),
+                    None => self.name(work),
+                }
+            }
+            Work::Entry(n) => {
+                let entry = &self.entries[*n];
+                let mut of = entry.dependencies.iter();
+                match of.find_map(|id| self.label_ids.get(id)) {
+                    Some(label) => format!("{} of {label}", entry.desc.to_lowercase()),
+                    None => self.name(work),
+                }
+            }
+            Work::Statements(name, _) => name.clone(),
         }
     }
 

@@ -1,12 +1,12 @@
 //! What a restore does for hypertables: the extension, the restoring state, the catalog, and what comes after it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::{self, Name, qualified, quote_ident};
 use crate::pg::{Connection, Error};
-use crate::repo::model::{TableRecord, TableRole};
 use crate::repo::Reader;
+use crate::repo::model::{TableRecord, TableRole};
 use crate::schema::closure;
 use crate::schema::statements;
 use crate::timescale::catalog::{Catalog, CatalogError, Kind, Rows};
@@ -14,10 +14,10 @@ use crate::timescale::fit::{self, Target};
 use crate::timescale::{self, missing, reading, state};
 
 use super::chosen::Chosen;
-use super::exec::{Failure, Halt, Session, Work};
+use super::exec::{Failure, Halt, Session, Work, entry_name};
 use super::steps::Restore;
 use super::target::session_options;
-use super::{Opened, RestoreError, RestoreOptions, load, server};
+use super::{Opened, RestoreError, RestoreOptions, load, plan, server};
 
 /// TimescaleDB's catalog as a snapshot has it.
 pub fn catalog(reader: &Reader, tables: &[TableRecord]) -> Result<Catalog, RestoreError> {
@@ -37,15 +37,19 @@ pub fn is_catalog(table: &TableRecord) -> bool {
 fn rows(reader: &Reader, table: &TableRecord) -> Result<Rows, RestoreError> {
     let columns = table.columns.iter().map(|c| c.name.clone()).collect();
     let bytes = load::whole(reader, table)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| CatalogError::Row(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| CatalogError::Row(error.to_string()))?;
     Ok(Rows::parse(columns, &text)?)
 }
 
 /// Entries that only the extension at work can restore, once it knows its hypertables: foreign keys that refer to one
 /// reach all of its chunks then; and what depends on these.
-pub fn after_catalog(opened: &Opened) -> HashSet<usize> {
-    let hypertables: HashSet<&Name> = opened.model.hypertables.values().map(|h| &h.table).collect();
+pub fn after_catalog(opened: &Opened) -> BTreeSet<usize> {
+    let hypertables: HashSet<&Name> = opened
+        .model
+        .hypertables
+        .values()
+        .map(|h| &h.table)
+        .collect();
     let tables: HashSet<i32> = opened
         .entries
         .iter()
@@ -53,7 +57,7 @@ pub fn after_catalog(opened: &Opened) -> HashSet<usize> {
         .map(|e| e.dump_id)
         .collect();
     let mut ids = HashSet::new();
-    let mut found = HashSet::new();
+    let mut found = BTreeSet::new();
     for (n, entry) in opened.entries.iter().enumerate() {
         let refers = entry.desc == "FK CONSTRAINT" && refers_to(entry, &opened.entries, &tables);
         if refers || entry.dependencies.iter().any(|id| ids.contains(id)) {
@@ -67,7 +71,9 @@ pub fn after_catalog(opened: &Opened) -> HashSet<usize> {
 /// Whether a foreign key of another table refers to one of the tables.
 fn refers_to(constraint: &TocEntry, entries: &[TocEntry], tables: &HashSet<i32>) -> bool {
     let target = |id: &i32| {
-        let table = entries.iter().find(|e| e.dump_id == *id && tables.contains(id));
+        let table = entries
+            .iter()
+            .find(|e| e.dump_id == *id && tables.contains(id));
         table.filter(|table| {
             // Its tag is the name of its table, a blank, and its own.
             let own = table.namespace == constraint.namespace
@@ -78,7 +84,10 @@ fn refers_to(constraint: &TocEntry, entries: &[TocEntry], tables: &HashSet<i32>)
             !own
         })
     };
-    constraint.dependencies.iter().any(|id| tables.contains(id) && target(id).is_some())
+    constraint
+        .dependencies
+        .iter()
+        .any(|id| tables.contains(id) && target(id).is_some())
 }
 
 /// What stands against the restore of the hypertables.
@@ -92,7 +101,9 @@ pub fn problems(
         return Ok(Vec::new());
     };
     let here = !options.create;
-    let mut problems: Vec<String> = timescale::problem(conn, version, here)?.into_iter().collect();
+    let mut problems: Vec<String> = timescale::problem(conn, version, here)?
+        .into_iter()
+        .collect();
     let compressed = opened.model.chunks.iter().any(|c| {
         c.compressed
             .as_ref()
@@ -133,7 +144,12 @@ fn problems_here(
             options.settings.dbname()
         ));
     }
-    let ours: HashSet<&Name> = opened.model.hypertables.values().map(|h| &h.table).collect();
+    let ours: HashSet<&Name> = opened
+        .model
+        .hypertables
+        .values()
+        .map(|h| &h.table)
+        .collect();
     let there = target_hypertables(conn)?;
     let others: Vec<String> = there
         .iter()
@@ -156,14 +172,21 @@ fn target_hypertables(conn: &mut Connection) -> Result<Vec<(Name, String)>, Erro
     let relations = catalog::relations(conn)?;
     let model = reading::read_catalog(conn, &relations)?.model();
     let model = model.map_err(|error| Error::Protocol(error.to_string()))?;
-    let users = model.hypertables.values().filter(|h| h.kind != Kind::Compressed);
+    let users = model
+        .hypertables
+        .values()
+        .filter(|h| h.kind != Kind::Compressed);
     Ok(users.map(|h| (h.table.clone(), h.display_name())).collect())
 }
 
 /// Statements that drop what hangs on the snapshot's hypertables at the target and is not in the snapshot: chunks that
 /// were made since.
 pub fn drop_newer(opened: &Opened, conn: &mut Connection) -> Result<Vec<SqlText>, Error> {
-    let ours: HashSet<Name> = opened.entries.iter().filter_map(closure::relation).collect();
+    let ours: HashSet<Name> = opened
+        .entries
+        .iter()
+        .filter_map(closure::relation)
+        .collect();
     let relations = catalog::relations(conn)?;
     let model = reading::read_catalog(conn, &relations)?.model();
     let model = model.map_err(|error| Error::Protocol(error.to_string()))?;
@@ -257,7 +280,10 @@ impl Restore<'_> {
             source,
         };
         let current = conn.query("SELECT current_user").map_err(failed)?;
-        let current = current.first().and_then(|row| row.get(0)).unwrap_or_default();
+        let current = current
+            .first()
+            .and_then(|row| row.get(0))
+            .unwrap_or_default();
         let restored = |name: &Name| self.chosen.restores(name);
         let fitted = fit::fit(
             &self.opened.catalog,
@@ -323,12 +349,44 @@ impl Restore<'_> {
 
     /// Restores the entries that only the extension at work can restore.
     pub fn after_catalog(&self, session: &mut Session<'_>) -> Result<(), Halt> {
+        let partly = self.partly_restored();
         for &n in &self.chosen.after_catalog {
-            if self.chosen.entries[n] && !session.run(&[&Work::Entry(n)]) {
+            if !self.chosen.entries[n] {
+                continue;
+            }
+            let entry = &self.opened.entries[n];
+            let mut work = Work::Entry(n);
+            if let Some((add, _)) = plan::not_valid_first(entry)
+                && entry.dependencies.iter().any(|id| partly.contains(id))
+            {
+                self.progress.note(&format!(
+                    "{} is not validated: rows may refer to chunks that were left out",
+                    entry_name(entry)
+                ));
+                work = Work::Statements(entry_name(entry), vec![add]);
+            }
+            if !session.run(&[&work]) {
                 return Err(Halt);
             }
         }
         Ok(())
+    }
+
+    /// Dump ids of the hypertables that come without some of their chunks.
+    fn partly_restored(&self) -> HashSet<i32> {
+        let model = &self.opened.model;
+        let missing = model
+            .chunks
+            .iter()
+            .filter(|chunk| !self.chosen.restores(&chunk.table));
+        let partly: HashSet<&Name> = missing
+            .filter_map(|chunk| Some(&model.hypertables.get(&chunk.hypertable)?.table))
+            .collect();
+        let entries = self.opened.entries.iter();
+        entries
+            .filter(|e| closure::relation(e).is_some_and(|name| partly.contains(&name)))
+            .map(|e| e.dump_id)
+            .collect()
     }
 }
 
@@ -348,7 +406,9 @@ pub fn ordered<'t>(
     while !tables.is_empty() {
         let (mut free, rest): (Vec<_>, Vec<_>) = tables.iter().partition(|&table| {
             let parents = waits_for.get(table).into_iter().flatten();
-            parents.into_iter().all(|parent| parent == table || !tables.contains(parent))
+            parents
+                .into_iter()
+                .all(|parent| parent == table || !tables.contains(parent))
         });
         tables = rest;
         if free.is_empty() {
@@ -371,8 +431,17 @@ mod tests {
             (name(child), name(parent))
         };
         let tables = ["a", "b", "c", "d", "e"].map(|name| ("s", name)).to_vec();
-        let pairs = [pair("a", "b"), pair("b", "c"), pair("d", "e"), pair("e", "d"), pair("c", "c")];
-        let order: Vec<&str> = ordered(tables, &pairs).into_iter().map(|(_, n)| n).collect();
+        let pairs = [
+            pair("a", "b"),
+            pair("b", "c"),
+            pair("d", "e"),
+            pair("e", "d"),
+            pair("c", "c"),
+        ];
+        let order: Vec<&str> = ordered(tables, &pairs)
+            .into_iter()
+            .map(|(_, n)| n)
+            .collect();
         let at = |name: &str| order.iter().position(|n| *n == name).unwrap();
         assert_eq!(order.len(), 5);
         assert!(at("c") < at("b") && at("b") < at("a"), "{order:?}");

@@ -5,6 +5,7 @@ mod exec;
 mod hypertables;
 mod large_objects;
 mod load;
+mod mark;
 mod plan;
 mod preflight;
 mod schedule;
@@ -23,10 +24,13 @@ use crate::progress::Progress;
 use crate::repo::model::{Root, SequenceValue, Snapshot, TableRecord};
 use crate::repo::{Reader, RepoError, Repository, lists};
 use crate::schema;
+use crate::schema::closure;
 use crate::schema::graph::Graph;
+use crate::schema::pattern::Pattern;
 use crate::schema::statements::RenderOptions;
 use crate::timescale;
 use crate::timescale::catalog::{Catalog, CatalogError, Model};
+use crate::timescale::part::{Part, PartError};
 
 pub use exec::{Failure, entry_name};
 pub use preflight::Problems;
@@ -49,6 +53,12 @@ pub struct RestoreOptions {
     pub clean: bool,
     /// Restore only these relations, without what belongs to them, as `pg_restore -t` does.
     pub tables: Vec<String>,
+    /// Restore only these hypertables, with all that belongs to them.
+    pub hypertables: Vec<String>,
+    /// Leave out these tables, views and sequences; hypertables with their chunks.
+    pub exclude_tables: Vec<Pattern>,
+    /// Which part of the hypertables' history.
+    pub part: Part,
     /// What is left out of statements.
     pub render: RenderOptions,
     /// Collect statistics at the end.
@@ -102,6 +112,14 @@ pub enum RestoreError {
     /// TimescaleDB's catalog is not understood.
     #[error("{0}\nhint: pgtide check --read-data tells whether the repository is damaged")]
     Catalog(#[from] CatalogError),
+    /// What is to be taken of the hypertables is not there.
+    #[error(transparent)]
+    Part(#[from] PartError),
+    /// Part of the history of a snapshot that has none.
+    #[error(
+        "the snapshot has no hypertables, so there is no part of their history\nhint: leave out --since and --until"
+    )]
+    NoHypertables,
     /// The role may not put its sessions into the restoring state.
     #[error(
         "TimescaleDB's restoring state could not be set, so it would take part in the restore\nhint: connect as a superuser, or GRANT SET ON PARAMETER timescaledb.restoring to the role"
@@ -178,7 +196,10 @@ pub fn open(repo: &Repository, snapshot: Snapshot) -> Result<Opened, RestoreErro
     let order: Vec<u32> = lists::read_list(&reader, &root.entry_order)?;
     let mut entries = schema::store::decode(items, &order)
         .map_err(|error| RestoreError::Schema(error.to_string()))?;
-    timescale::forget_restoring(&mut entries);
+    schema::statements::forget_database_settings(
+        &mut entries,
+        &[timescale::RESTORING, mark::SETTING],
+    );
     let graph = Graph::build(&entries);
     let tables = lists::read_list(&reader, &root.tables)?;
     let catalog = hypertables::catalog(&reader, &tables)?;
@@ -212,7 +233,17 @@ pub fn run(
     if !problems.is_empty() {
         return Err(RestoreError::Refused(Box::new(problems)));
     }
+    for note in &chosen.notes {
+        progress.note(note);
+    }
+    let labels = opened.model.labels();
+    let label_ids = opened.entries.iter().filter_map(|entry| {
+        let label = labels.get(&closure::relation(entry)?)?;
+        Some((entry.dump_id, label.clone()))
+    });
     let shared = Shared {
+        label_ids: label_ids.collect(),
+        labels,
         reader: &opened.reader,
         entries: &opened.entries,
         tables: &opened.tables,
@@ -234,6 +265,8 @@ pub fn run(
             .map_err(server("could not connect to the new database"))?;
     }
     let database = database_name(&mut conn)?;
+    mark::set(&mut conn, &database, &opened.snapshot)
+        .map_err(server("could not mark the target database"))?;
     let restore = Restore {
         opened,
         options,
@@ -262,6 +295,10 @@ pub fn run(
     if let Some(first) = failures.first().filter(|_| !options.continue_on_error) {
         return Err(RestoreError::Failed(Box::new(first.clone())));
     }
+    settings
+        .connect(&session_options(opened))
+        .and_then(|mut conn| mark::clear(&mut conn, &database))
+        .map_err(server("could not take the mark off the target database"))?;
     let loaded = || {
         opened
             .tables
@@ -367,6 +404,15 @@ fn preflight(
         },
     )
     .map_err(server("could not look at the target"))?;
+    if !options.create
+        && !options.clean
+        && let Some(mark) =
+            mark::find(conn).map_err(server("could not look at the target database"))?
+    {
+        problems.others.push(format!(
+            "the target database holds an unfinished restore, {mark}: part of it is missing\nhint: run it again with --clean, which drops what is there first; or drop the database and restore with --create"
+        ));
+    }
     problems.others.extend(
         hypertables::problems(opened, options, chosen, conn)
             .map_err(server("could not look at the target's TimescaleDB"))?,

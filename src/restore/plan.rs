@@ -223,7 +223,7 @@ fn cost(entry: &TocEntry, bytes: u64) -> u64 {
 /// A foreign key as two statements: added NOT VALID, which takes a moment, then validated, under locks that let others
 /// of the same referenced table be validated too. Nothing where the server does not allow it (a partitioned table, for
 /// which `pg_dump` does not say ONLY) or where the constraint is not validated at the source either.
-fn not_valid_first(entry: &TocEntry) -> Option<(SqlText, SqlText)> {
+pub fn not_valid_first(entry: &TocEntry) -> Option<(SqlText, SqlText)> {
     if entry.desc != "FK CONSTRAINT" {
         return None;
     }

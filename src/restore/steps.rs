@@ -203,7 +203,11 @@ impl Restore<'_> {
         for (n, table) in self.opened.tables.iter().enumerate() {
             let config = matches!(table.role, TableRole::ExtensionConfig { .. });
             // TimescaleDB's own comes when everything that it describes is there.
-            if config && !hypertables::is_catalog(table) && self.chosen.tables[n] && table.digest.rows > 0 {
+            if config
+                && !hypertables::is_catalog(table)
+                && self.chosen.tables[n]
+                && table.digest.rows > 0
+            {
                 tables.insert((&table.schema, &table.name), n);
             }
         }
@@ -341,7 +345,7 @@ impl Restore<'_> {
                 return Err(Halt);
             }
             let pieces: Vec<&Work> = batch.iter().map(|&n| &work[n]).collect();
-            let name = pieces.first().map(|work| self.shared.name(work));
+            let name = pieces.first().map(|work| self.shared.shown(work));
             self.progress.task(worker, name.as_deref());
             if !session.run(&pieces) {
                 return Err(Halt);

@@ -5,7 +5,13 @@ use std::collections::{HashMap, HashSet};
 use crate::pg::archive::TocEntry;
 
 /// Kinds of entries that are relations, whose tags are their names.
-const RELATIONS: &[&str] = &["TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE"];
+const RELATIONS: &[&str] = &[
+    "TABLE",
+    "FOREIGN TABLE",
+    "VIEW",
+    "MATERIALIZED VIEW",
+    "SEQUENCE",
+];
 
 /// Whether the entry is a relation, and its schema and name.
 pub fn relation(entry: &TocEntry) -> Option<(String, String)> {
@@ -112,6 +118,9 @@ mod tests {
 
     #[test]
     fn a_table_brings_all_that_it_depends_on() {
-        assert_eq!(ids(with_dependencies(&entries(), [4].into_iter())), [1, 2, 3, 5]);
+        assert_eq!(
+            ids(with_dependencies(&entries(), [4].into_iter())),
+            [1, 2, 3, 5]
+        );
     }
 }

@@ -11,10 +11,14 @@ use regex::Regex;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// More dots than schema and name need.
-    #[error("{0:?} has too many dots\nhint: write SCHEMA.NAME, with dots of the names themselves in double quotes")]
+    #[error(
+        "{0:?} has too many dots\nhint: write SCHEMA.NAME, with dots of the names themselves in double quotes"
+    )]
     Dots(String),
     /// Not a regular expression.
-    #[error("{pattern:?} is not a pattern: {reason}\nhint: put characters that should mean themselves in double quotes")]
+    #[error(
+        "{pattern:?} is not a pattern: {reason}\nhint: put characters that should mean themselves in double quotes"
+    )]
     Expression {
         /// As given.
         pattern: String,
@@ -64,7 +68,12 @@ impl std::str::FromStr for Pattern {
             Regex::new(&format!("^(?s:{part})$")).map_err(|error| PatternError::Expression {
                 pattern: text.to_owned(),
                 // The first lines show the expression, which is not what was given.
-                reason: error.to_string().lines().last().unwrap_or_default().to_owned(),
+                reason: error
+                    .to_string()
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .to_owned(),
             })
         };
         let (schema, name) = match &parts[..] {

@@ -179,6 +179,24 @@ pub fn is_database(entry: &TocEntry) -> bool {
     }
 }
 
+/// Takes settings of the database out of its properties: those that must not be carried over.
+pub fn forget_database_settings(entries: &mut [TocEntry], names: &[&str]) {
+    let properties = entries
+        .iter_mut()
+        .filter(|e| e.desc == "DATABASE PROPERTIES");
+    for entry in properties {
+        let Some(statements) = entry.defn.to_str() else {
+            continue;
+        };
+        // One statement a line, as pg_dump writes them.
+        let kept: Vec<&str> = statements
+            .lines()
+            .filter(|line| !names.iter().any(|name| line.contains(name)))
+            .collect();
+        entry.defn = SqlText::from(kept.join("\n"));
+    }
+}
+
 /// Whether the entry brings rows, sequence values or large objects, which are not taken from `pg_dump`.
 pub fn is_data(entry: &TocEntry) -> bool {
     entry.section == Section::Data
@@ -389,5 +407,21 @@ mod tests {
         assert!(render(&encoding, RenderOptions::default()).is_empty());
         let settings = session_settings(&[encoding]);
         assert!(settings.contains(&("client_encoding".into(), "LATIN1".into())));
+    }
+
+    #[test]
+    fn settings_that_must_not_be_carried_over_are_forgotten_and_others_are_not() {
+        let mut entries = [entry(
+            "DATABASE PROPERTIES",
+            None,
+            "d",
+            "ALTER DATABASE d SET \"timescaledb.restoring\" TO 'on';\nALTER DATABASE d SET work_mem TO '7MB';\n",
+            "",
+        )];
+        forget_database_settings(&mut entries, &["timescaledb.restoring"]);
+        assert_eq!(
+            entries[0].defn.to_lossy(),
+            "ALTER DATABASE d SET work_mem TO '7MB';"
+        );
     }
 }

@@ -223,9 +223,8 @@ impl Catalog {
     /// The rows of a table of the catalog's own schema, each by its columns' names; none where there is no such table.
     pub(super) fn rows<'a>(&'a self, table: &'a str) -> impl Iterator<Item = RowRef<'a>> {
         let rows = self.tables.get(&(SCHEMA.to_owned(), table.to_owned()));
-        rows.into_iter().flat_map(move |rows| {
-            rows.rows.iter().map(move |row| RowRef { table, rows, row })
-        })
+        rows.into_iter()
+            .flat_map(move |rows| rows.rows.iter().map(move |row| RowRef { table, rows, row }))
     }
 
     /// What the catalog says of hypertables and chunks.
@@ -265,12 +264,37 @@ impl Dimension {
         matches!(self.column_type.as_str(), "smallint" | "integer" | "bigint")
     }
 
+    /// A range for people: days, moments or numbers.
+    pub fn show(&self, (start, end): (i64, i64)) -> String {
+        if self.is_integer() {
+            return format!("{start} to {end}");
+        }
+        let (start, end) = (moment(start), moment(end));
+        match (start.strip_suffix(MIDNIGHT), end.strip_suffix(MIDNIGHT)) {
+            (Some(start), Some(end)) => format!("{start} to {end}"),
+            _ => format!("{start} to {end}"),
+        }
+    }
+
     /// Whether a range is a moment; without this it is what a clock without a zone showed.
     pub fn has_zone(&self) -> bool {
         !matches!(
             self.column_type.as_str(),
             "date" | "timestamp without time zone"
         )
+    }
+}
+
+/// What a day begins with.
+const MIDNIGHT: &str = " 00:00:00";
+
+/// Microseconds since 1970-01-01 00:00 UTC for people.
+fn moment(microseconds: i64) -> String {
+    match jiff::Timestamp::from_microsecond(microseconds) {
+        Ok(moment) => moment.strftime("%F %T").to_string(),
+        // The first and the last slice of all.
+        Err(_) if microseconds < 0 => "the beginning".to_owned(),
+        Err(_) => "the end".to_owned(),
     }
 }
 
@@ -336,11 +360,18 @@ impl Model {
         let mut views = HashMap::new();
         for row in catalog.rows("continuous_agg") {
             let view = |which: &str| {
-                row.relation("", &format!("{which}_view_schema"), &format!("{which}_view_name"))
+                row.relation(
+                    "",
+                    &format!("{which}_view_schema"),
+                    &format!("{which}_view_name"),
+                )
             };
             if let (Some(id), Some(user)) = (row.number("mat_hypertable_id")?, view("user")) {
                 let internal = ["partial", "direct"].into_iter().filter_map(view).collect();
-                let kind = Kind::Aggregate { view: user, internal };
+                let kind = Kind::Aggregate {
+                    view: user,
+                    internal,
+                };
                 views.insert(id, (kind, row.number("raw_hypertable_id")?));
             }
         }
@@ -413,6 +444,26 @@ impl Model {
             names.extend(chunk.compressed.clone());
         }
         names
+    }
+
+    /// How the relations of hypertables are called for people: `metrics, 2025-01-01 to 2025-01-08`.
+    pub fn labels(&self) -> HashMap<Name, String> {
+        let mut labels = HashMap::new();
+        for (&id, hypertable) in &self.hypertables {
+            let name = hypertable.display_name();
+            for chunk in self.chunks_of(id) {
+                let range = chunk.range.zip(hypertable.dimension.as_ref());
+                let range = range.map_or_else(
+                    || format!("chunk {}", chunk.id),
+                    |(range, dimension)| dimension.show(range),
+                );
+                labels.insert(chunk.table.clone(), format!("{name}, {range}"));
+                if let Some(compressed) = &chunk.compressed {
+                    labels.insert(compressed.clone(), format!("{name}, {range}, compressed"));
+                }
+            }
+        }
+        labels
     }
 
     /// The hypertables that aggregate the given one, directly or through each other.
@@ -519,9 +570,8 @@ pub(super) mod tests {
 
     /// A catalog out of tables written as `name`, columns, rows; blanks separate values.
     pub fn catalog(tables: &[(&str, &str, &[&str])]) -> Catalog {
-        let words = |line: &str| -> Vec<String> {
-            line.split_whitespace().map(str::to_owned).collect()
-        };
+        let words =
+            |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
         Catalog {
             tables: tables
                 .iter()
@@ -534,7 +584,10 @@ pub(super) mod tests {
                         })
                         .collect();
                     let columns = words(columns);
-                    ((SCHEMA.to_owned(), (*name).to_owned()), Rows { columns, rows })
+                    (
+                        (SCHEMA.to_owned(), (*name).to_owned()),
+                        Rows { columns, rows },
+                    )
                 })
                 .collect(),
         }
@@ -546,7 +599,11 @@ pub(super) mod tests {
             (
                 "hypertable",
                 "id schema_name table_name compressed_hypertable_id status",
-                &["1 public m 2 0", "2 i compressed_2 \\N 0", "3 i mat_3 \\N 0"],
+                &[
+                    "1 public m 2 0",
+                    "2 i compressed_2 \\N 0",
+                    "3 i mat_3 \\N 0",
+                ],
             ),
             (
                 "dimension",
@@ -556,7 +613,12 @@ pub(super) mod tests {
             (
                 "chunk",
                 "id hypertable_id schema_name table_name compressed_chunk_id status osm_chunk",
-                &["1 1 i c1 3 9 f", "2 1 i c2 \\N 0 f", "3 2 i z3 \\N 0 f", "4 3 i a4 \\N 0 f"],
+                &[
+                    "1 1 i c1 3 9 f",
+                    "2 1 i c2 \\N 0 f",
+                    "3 2 i z3 \\N 0 f",
+                    "4 3 i a4 \\N 0 f",
+                ],
             ),
             (
                 "chunk_constraint",
@@ -573,7 +635,11 @@ pub(super) mod tests {
                 "relid compress_relid",
                 &["public.m \\N", "i.c1 i.z3"],
             ),
-            ("compression_chunk_size", "chunk_id compressed_chunk_id", &["1 3"]),
+            (
+                "compression_chunk_size",
+                "chunk_id compressed_chunk_id",
+                &["1 3"],
+            ),
             (
                 "continuous_agg",
                 "mat_hypertable_id raw_hypertable_id parent_mat_hypertable_id user_view_schema user_view_name",
@@ -584,7 +650,11 @@ pub(super) mod tests {
                 "hypertable_id watermark",
                 &["1 5"],
             ),
-            ("bgw_job", "id hypertable_id", &["1000 1", "1001 3", "1002 \\N"]),
+            (
+                "bgw_job",
+                "id hypertable_id",
+                &["1000 1", "1001 3", "1002 \\N"],
+            ),
         ])
     }
 
@@ -642,13 +712,37 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn chunks_are_called_by_their_hypertable_and_range() {
+        let dimension = |column_type: &str| Dimension {
+            column: "t".to_owned(),
+            column_type: column_type.to_owned(),
+        };
+        const DAY: i64 = 86_400_000_000;
+        let zoned = dimension("timestamp with time zone");
+        assert_eq!(zoned.show((0, 7 * DAY)), "1970-01-01 to 1970-01-08");
+        let hour = (0, DAY / 24);
+        assert_eq!(
+            zoned.show(hour),
+            "1970-01-01 00:00:00 to 1970-01-01 01:00:00"
+        );
+        assert_eq!(zoned.show((i64::MIN, i64::MAX)), "the beginning to the end");
+        assert_eq!(dimension("bigint").show((-10, 0)), "-10 to 0");
+        let labels = by_name().model().unwrap().labels();
+        assert!(labels[&name("i", "z3")].ends_with(", compressed"));
+        assert!(labels[&name("i", "a4")].starts_with("public.daily, "));
+    }
+
+    #[test]
     fn a_relation_is_read_back_from_how_it_prints() {
         assert_eq!(parse_regclass("public.m"), Some(name("public", "m")));
         assert_eq!(
             parse_regclass("\"Odd \"\" Schema\".\"Spa ce\""),
             Some(name("Odd \" Schema", "Spa ce"))
         );
-        assert_eq!(parse_regclass("pg_class"), Some(name("pg_catalog", "pg_class")));
+        assert_eq!(
+            parse_regclass("pg_class"),
+            Some(name("pg_catalog", "pg_class"))
+        );
         assert_eq!(parse_regclass("\"1\""), None);
         for gone in ["16412", "", "-", "\"open", "a.b.c", "\"a\"b"] {
             assert_eq!(parse_regclass(gone), None, "{gone}");

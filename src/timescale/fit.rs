@@ -51,7 +51,10 @@ pub struct Target<'a> {
 
 /// The roles that own jobs.
 pub fn owners(catalog: &Catalog) -> BTreeSet<String> {
-    let jobs = catalog.tables.iter().filter(|(name, _)| name.1 == "bgw_job");
+    let jobs = catalog
+        .tables
+        .iter()
+        .filter(|(name, _)| name.1 == "bgw_job");
     jobs.flat_map(|((_, name), rows)| rows.rows.iter().map(|row| RowRef::new(name, rows, row)))
         .filter_map(|row| row.get("owner").and_then(parse_name))
         .collect()
@@ -131,7 +134,9 @@ impl Gone {
             }
         }
         for chunk in catalog.model()?.chunks {
-            let lost = chunk.compressed.is_some_and(|relation| !restored(&relation));
+            let lost = chunk
+                .compressed
+                .is_some_and(|relation| !restored(&relation));
             if lost && !gone.chunks.contains(&chunk.id) {
                 gone.decompressed.insert(chunk.id);
                 gone.decompressed_relations.insert(chunk.table);
@@ -160,7 +165,10 @@ impl Gone {
 
     fn has_hypertable(&self, row: RowRef<'_>) -> Result<bool, CatalogError> {
         for column in HYPERTABLE_COLUMNS {
-            if row.number(column)?.is_some_and(|id| self.hypertables.contains(&id)) {
+            if row
+                .number(column)?
+                .is_some_and(|id| self.hypertables.contains(&id))
+            {
                 return Ok(true);
             }
         }
@@ -211,7 +219,9 @@ impl Gone {
         };
         let id = of.number("id")?.unwrap_or(-1);
         let without = |bits: i64| -> Result<Option<String>, CatalogError> {
-            Ok(of.number("status")?.map(|status| (status & !bits).to_string()))
+            Ok(of
+                .number("status")?
+                .map(|status| (status & !bits).to_string()))
         };
         match table {
             "chunk" if self.decompressed.contains(&id) => {
@@ -332,8 +342,18 @@ mod tests {
 
     #[test]
     fn settings_of_a_relation_that_is_gone_go_too() {
-        let orphan = catalog(&[("compression_settings", "relid compress_relid", &["16412 17000"])]);
-        assert_eq!(fit_to(&orphan, &|_| true).unwrap().rows("compression_settings").count(), 0);
+        let orphan = catalog(&[(
+            "compression_settings",
+            "relid compress_relid",
+            &["16412 17000"],
+        )]);
+        assert_eq!(
+            fit_to(&orphan, &|_| true)
+                .unwrap()
+                .rows("compression_settings")
+                .count(),
+            0
+        );
     }
 
     #[test]

@@ -45,8 +45,17 @@ pub fn restore(
 ) -> Result<(), Error> {
     let mut values: BTreeMap<(&str, &str), Vec<(String, &str)>> = BTreeMap::new();
     for row in &rows.rows {
-        let [Some(schema), Some(table), Some(column), Some(data_type), Some(value)] = &row[..] else {
-            return Err(Error::Protocol("a missing value without its column".to_owned()));
+        let [
+            Some(schema),
+            Some(table),
+            Some(column),
+            Some(data_type),
+            Some(value),
+        ] = &row[..]
+        else {
+            return Err(Error::Protocol(
+                "a missing value without its column".to_owned(),
+            ));
         };
         if restored(&(schema.clone(), table.clone())) {
             let columns = values.entry((data_type, value)).or_default();
@@ -55,7 +64,8 @@ pub fn restore(
     }
     let values: Vec<_> = values.into_iter().collect();
     for values in values.chunks(LENDER_COLUMNS) {
-        let mut lender = format!("CREATE TEMPORARY TABLE {LENDER} (); ALTER TABLE pg_temp.{LENDER}");
+        let mut lender =
+            format!("CREATE TEMPORARY TABLE {LENDER} (); ALTER TABLE pg_temp.{LENDER}");
         let mut targets = Vec::new();
         for (n, ((data_type, value), columns)) in values.iter().enumerate() {
             let comma = if n == 0 { "" } else { "," };

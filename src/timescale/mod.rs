@@ -19,6 +19,8 @@ use crate::pg::catalog::quote_literal;
 use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
 
+/// The setting of the restoring state.
+pub const RESTORING: &str = "timescaledb.restoring";
 /// Name of the extension.
 pub const EXTENSION: &str = "timescaledb";
 
@@ -82,7 +84,10 @@ pub fn has_tsl(conn: &mut Connection, version: &str) -> Result<Option<bool>, Err
         quote_literal(version)
     ));
     match rows {
-        Ok(rows) => Ok(rows.first().and_then(|row| row.get(0)).map(|found| found == "t")),
+        Ok(rows) => Ok(rows
+            .first()
+            .and_then(|row| row.get(0))
+            .map(|found| found == "t")),
         // insufficient_privilege
         Err(error) if error.code() == Some("42501") => Ok(None),
         Err(error) => Err(error),
@@ -101,52 +106,9 @@ pub fn is_before_restoring(entry: &TocEntry, source: &Source) -> bool {
         || (entry.desc == "SCHEMA" && extensions.any(|e| entry.tag.to_lossy() == e.schema.as_str()))
 }
 
-/// Takes a restoring state of the source out of the database's settings: it must not be carried over.
-pub fn forget_restoring(entries: &mut [TocEntry]) {
-    for entry in entries
-        .iter_mut()
-        .filter(|e| e.desc == "DATABASE PROPERTIES")
-    {
-        let Some(statements) = entry.defn.to_str() else {
-            continue;
-        };
-        // One statement a line, as pg_dump writes them.
-        let kept: Vec<&str> = statements
-            .lines()
-            .filter(|line| !line.contains("timescaledb.restoring"))
-            .collect();
-        entry.defn = SqlText::from(kept.join("\n"));
-    }
-}
-
 /// The statement that creates the extension, at the version of the source. It must be the first of its session.
 pub fn create_extension(entry: &TocEntry, version: &str) -> SqlText {
     let statement = entry.defn.to_lossy();
     let statement = statement.trim_end().trim_end_matches(';');
     SqlText::from(format!("{statement} VERSION {};", quote_literal(version)).into_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pg::archive::Section;
-
-    #[test]
-    fn a_restoring_state_is_not_carried_over_and_other_settings_are() {
-        let mut entries = [TocEntry {
-            dump_id: 1,
-            oid: 1,
-            tag: "d".into(),
-            desc: "DATABASE PROPERTIES".to_owned(),
-            section: Section::PreData,
-            defn: "ALTER DATABASE d SET \"timescaledb.restoring\" TO 'on';\nALTER DATABASE d SET work_mem TO '7MB';\n".into(),
-            owner: "o".into(),
-            ..TocEntry::default()
-        }];
-        forget_restoring(&mut entries);
-        assert_eq!(
-            entries[0].defn.to_lossy(),
-            "ALTER DATABASE d SET work_mem TO '7MB';"
-        );
-    }
 }

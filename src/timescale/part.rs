@@ -198,7 +198,8 @@ impl Part {
                     out.relations.extend(model.relations_of(id));
                 }
             }
-            let mut bound = |limits: &[Limit]| self.bound(limits, hypertable, snapshot, &mut out.notes);
+            let mut bound =
+                |limits: &[Limit]| self.bound(limits, hypertable, snapshot, &mut out.notes);
             let (since, until) = (bound(&self.since)?, bound(&self.until)?);
             for chunk in model.chunks_of(id) {
                 let (start, end) = chunk.range.unwrap_or((i64::MIN, i64::MAX));
@@ -311,7 +312,11 @@ mod tests {
         model
     }
 
-    fn left_out(since: &[&str], until: &[&str], without: &[&str]) -> Result<Vec<String>, PartError> {
+    fn left_out(
+        since: &[&str],
+        until: &[&str],
+        without: &[&str],
+    ) -> Result<Vec<String>, PartError> {
         let limits = |list: &[&str]| list.iter().map(|l| l.parse().unwrap()).collect();
         let part = Part {
             since: limits(since),
@@ -328,7 +333,13 @@ mod tests {
     #[test]
     fn chunks_that_overlap_are_taken_and_no_others() {
         let names = left_out(&["metrics=8 days"], &["metrics=1970-01-09T00:00:00Z"], &[]).unwrap();
-        let expected = ["chunk_1_0", "chunk_1_1", "chunk_1_8", "chunk_1_9", "compressed_1"];
+        let expected = [
+            "chunk_1_0",
+            "chunk_1_1",
+            "chunk_1_8",
+            "chunk_1_9",
+            "compressed_1",
+        ];
         assert_eq!(names, expected);
         let names = left_out(&["public.metrics=191 hours"], &[], &[]).unwrap();
         assert_eq!(names.len(), 3, "{names:?}");
@@ -341,7 +352,10 @@ mod tests {
     fn a_bound_for_all_leaves_hypertables_of_another_kind_whole() {
         let names = left_out(&["1 day"], &[], &[]).unwrap();
         assert_eq!(names.len(), 20, "{names:?}");
-        assert!(names.iter().all(|name| !name.starts_with("chunk_2")), "{names:?}");
+        assert!(
+            names.iter().all(|name| !name.starts_with("chunk_2")),
+            "{names:?}"
+        );
         let names = left_out(&["5"], &[], &[]).unwrap();
         assert_eq!(names.len(), 6, "{names:?}");
         // Its own bound counts more than the one for all.
@@ -360,10 +374,20 @@ mod tests {
 
     #[test]
     fn what_is_not_there_or_of_another_kind_is_an_error_with_a_hint() {
-        let error = left_out(&["metric=1 day"], &[], &[]).unwrap_err().to_string();
-        assert!(error.contains("public.metrics, public.counts, public.daily"), "{error}");
-        let error = left_out(&["counts=1 day"], &[], &[]).unwrap_err().to_string();
-        assert!(error.contains("bigint") && error.contains("a number"), "{error}");
+        let error = left_out(&["metric=1 day"], &[], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("public.metrics, public.counts, public.daily"),
+            "{error}"
+        );
+        let error = left_out(&["counts=1 day"], &[], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("bigint") && error.contains("a number"),
+            "{error}"
+        );
         assert!("yesterday".parse::<Bound>().is_err());
         assert!("m=".parse::<Limit>().is_err());
     }

@@ -73,7 +73,10 @@ pub fn reading(
     snapshot: Timestamp,
 ) -> Result<Reading, ReadingError> {
     let catalog = read_catalog(conn, relations)?;
-    let mut values = catalog.tables.values().flat_map(|t| t.rows.iter().flatten().flatten());
+    let mut values = catalog
+        .tables
+        .values()
+        .flat_map(|t| t.rows.iter().flatten().flatten());
     if conn.parameter("server_encoding") != Some("UTF8")
         && let Some(value) = values.find(|value| !value.is_ascii())
     {
@@ -87,7 +90,10 @@ pub fn reading(
         .iter()
         .map(|r| ((r.schema.clone(), r.name.clone()), r))
         .collect();
-    let mut strange = model.chunks.iter().filter_map(|chunk| oids.get(&chunk.table));
+    let mut strange = model
+        .chunks
+        .iter()
+        .filter_map(|chunk| oids.get(&chunk.table));
     if let Some(chunk) = strange.find(|relation| !relation.heap && relation.kind == 'r') {
         return Err(ReadingError::AccessMethod(chunk.display_name()));
     }

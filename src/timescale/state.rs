@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::pg::{Connection, Error, SessionOptions};
 
-use super::EXTENSION;
+use super::{EXTENSION, RESTORING};
 
 /// How often the scheduler is looked for after a restore, and how long it is given each time.
 const SCHEDULER_ATTEMPTS: u32 = 20;
@@ -16,18 +16,20 @@ const SCHEDULER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Options of a session in which the extension leaves all statements to PostgreSQL.
 pub fn asleep(options: SessionOptions) -> SessionOptions {
-    options.with("timescaledb.restoring", "on")
+    options.with(RESTORING, "on")
 }
 
 /// Options of a session in which it is at work, whatever the database is set to.
 pub fn awake(options: SessionOptions) -> SessionOptions {
-    options.with("timescaledb.restoring", "off")
+    options.with(RESTORING, "off")
 }
 
 /// Whether the session is in the restoring state: a role that may not set it is only warned.
 pub fn is_asleep(conn: &mut Connection) -> Result<bool, Error> {
     // The first use of the extension in a session defines its settings.
-    let rows = conn.query("SELECT pg_catalog.current_setting('timescaledb.restoring', true)")?;
+    let rows = conn.query(&format!(
+        "SELECT pg_catalog.current_setting('{RESTORING}', true)"
+    ))?;
     Ok(rows.first().and_then(|row| row.get(0)) == Some("on"))
 }
 
