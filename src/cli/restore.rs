@@ -41,6 +41,10 @@ pub struct Args {
     exclude_tables: Vec<Pattern>,
     #[command(flatten)]
     part: History,
+    /// Make hypertables anew with the TimescaleDB that the target has, whatever its version, and load their rows through
+    /// them; what cannot be carried is listed before anything starts
+    #[arg(long)]
+    portable: bool,
     /// Restore no owners: everything belongs to the role that connects
     #[arg(short = 'O', long)]
     no_owner: bool,
@@ -90,6 +94,7 @@ pub fn run(args: &Args) -> Outcome {
         hypertables: args.hypertables.clone(),
         exclude_tables: args.exclude_tables.clone(),
         part: args.part.part(),
+        portable: args.portable,
         render: RenderOptions {
             no_owner: args.no_owner,
             no_privileges: args.no_privileges,
@@ -98,7 +103,10 @@ pub fn run(args: &Args) -> Outcome {
         analyze: !args.no_analyze,
         continue_on_error: args.continue_on_error,
     };
-    let opened = restore::open(&repo, snapshot)?;
+    let mut opened = restore::open(&repo, snapshot)?;
+    if args.portable {
+        opened = opened.portable();
+    }
     if args.dry_run {
         return dry_run(args, &id, &opened, &options);
     }
@@ -130,6 +138,7 @@ pub fn run(args: &Args) -> Outcome {
             "rows": report.rows,
             "payload_bytes": report.payload_bytes,
             "seconds": report.seconds,
+            "left_out": report.left_out,
             "failures": failures,
         }))?;
     } else {
@@ -153,7 +162,7 @@ pub fn run(args: &Args) -> Outcome {
             );
         }
     }
-    if report.failures.is_empty() {
+    if report.failures.is_empty() && report.left_out.is_empty() {
         Ok(Exit::Done)
     } else {
         Ok(Exit::Partly)

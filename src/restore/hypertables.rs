@@ -17,7 +17,7 @@ use super::chosen::Chosen;
 use super::exec::{Failure, Halt, Session, Work, entry_name};
 use super::steps::Restore;
 use super::target::session_options;
-use super::{Opened, RestoreError, RestoreOptions, load, plan, server};
+use super::{Opened, RestoreError, RestoreOptions, load, plan, portable, server};
 
 /// TimescaleDB's catalog as a snapshot has it.
 pub fn catalog(reader: &Reader, tables: &[TableRecord]) -> Result<Catalog, RestoreError> {
@@ -97,11 +97,15 @@ pub fn problems(
     chosen: &Chosen,
     conn: &mut Connection,
 ) -> Result<Vec<String>, Error> {
+    if options.portable {
+        let problems = timescale::problem(conn, None, false)?.into_iter();
+        return Ok(problems.chain(portable::problem(opened, chosen)).collect());
+    }
     let Some(version) = chosen.timescale(opened) else {
         return Ok(Vec::new());
     };
     let here = !options.create;
-    let mut problems: Vec<String> = timescale::problem(conn, version, here)?
+    let mut problems: Vec<String> = timescale::problem(conn, Some(version), here)?
         .into_iter()
         .collect();
     let compressed = opened.model.chunks.iter().any(|c| {

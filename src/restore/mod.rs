@@ -7,6 +7,7 @@ mod large_objects;
 mod load;
 mod mark;
 mod plan;
+mod portable;
 mod preflight;
 mod schedule;
 mod steps;
@@ -59,6 +60,8 @@ pub struct RestoreOptions {
     pub exclude_tables: Vec<Pattern>,
     /// Which part of the hypertables' history.
     pub part: Part,
+    /// Make hypertables anew by the public functions of the target's TimescaleDB, whatever its version.
+    pub portable: bool,
     /// What is left out of statements.
     pub render: RenderOptions,
     /// Collect statistics at the end.
@@ -82,6 +85,8 @@ pub struct RestoreReport {
     pub payload_bytes: u64,
     /// Seconds altogether.
     pub seconds: f64,
+    /// What could not come along, known before anything was touched.
+    pub left_out: Vec<String>,
     /// What could not be restored.
     pub failures: Vec<Failure>,
 }
@@ -233,8 +238,20 @@ pub fn run(
     if !problems.is_empty() {
         return Err(RestoreError::Refused(Box::new(problems)));
     }
+    let anew = if options.portable {
+        Some(portable::plan(opened, options, &chosen, &mut conn)?)
+    } else {
+        None
+    };
+    let left_out = anew
+        .as_ref()
+        .map(|plan| plan.left_out.clone())
+        .unwrap_or_default();
     for note in &chosen.notes {
         progress.note(note);
+    }
+    for name in &left_out {
+        progress.note(&format!("not carried: {name}"));
     }
     let labels = opened.model.labels();
     let label_ids = opened.entries.iter().filter_map(|entry| {
@@ -277,6 +294,7 @@ pub fn run(
         shared: &shared,
         lock_budget: lock_budget(&mut conn)?,
         timescale: chosen.timescale(opened),
+        anew,
         jobs: match options.jobs {
             Some(jobs) => jobs.max(1),
             None => catalog::default_jobs(&mut conn)
@@ -313,6 +331,7 @@ pub fn run(
         rows: loaded().map(|(_, t)| t.digest.rows).sum(),
         payload_bytes: loaded().map(|(_, t)| t.payload_bytes).sum(),
         seconds: began.elapsed().as_secs_f64(),
+        left_out,
         failures,
     })
 }
