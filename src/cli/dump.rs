@@ -100,6 +100,7 @@ pub fn run(args: &Args) -> Outcome {
             Compress::Best => Effort::Best,
         },
         pg_dump: args.pg_dump.clone(),
+        path: std::env::var_os("PATH"),
         tags: args.tags.clone(),
         lock_wait_timeout: args.lock_wait_timeout,
         exclude_tables: args.exclude_tables.clone(),

@@ -9,6 +9,7 @@ mod types;
 mod worker;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use crate::pg::catalog::{self, DatabaseFacts};
@@ -43,6 +44,8 @@ pub struct DumpOptions {
     pub effort: Effort,
     /// The command to run as `pg_dump`, if not the one that is found.
     pub pg_dump: Option<String>,
+    /// Where it is looked for before the usual places, in the form of `PATH`.
+    pub path: Option<OsString>,
     /// Tags of the snapshot.
     pub tags: Vec<String>,
     /// How long to wait for a table's lock.
@@ -198,7 +201,7 @@ fn dump(
         None => catalog::default_jobs(&mut watcher)
             .map_err(server("could not ask for the free connections"))?,
     };
-    let pg_dump = PgDump::find(options.pg_dump.as_deref(), version)?;
+    let pg_dump = PgDump::find(options.pg_dump.as_deref(), options.path.as_deref(), version)?;
     let reader = repo.reader()?;
     let previous = previous_tables(repo, &reader, &settings, &facts)?;
 

@@ -128,8 +128,8 @@ impl Repo {
         command.env("PGTIDE_REPO", self.url());
         command.envs(server.env.iter().map(|(name, value)| (name, value)));
         if arguments.first() == Some(&"dump") {
-            command.arg("--pg-dump");
-            command.arg(server.program_name("DUMP", "pg_dump"));
+            command.env("PATH", &server.path);
+            command.env_remove("PGTIDE_PG_DUMP");
         }
         command
     }
@@ -139,11 +139,16 @@ impl Repo {
         finish(self.command(server, arguments))
     }
 
-    /// Runs a command of which no server takes part.
-    pub fn local(&self, arguments: &[&str]) -> Done {
+    /// A command of which no server takes part, or one that the arguments name.
+    pub fn local_command(&self, arguments: &[&str]) -> Command {
         let mut command = pgtide(arguments);
         command.env("PGTIDE_REPO", self.url());
-        finish(command)
+        command
+    }
+
+    /// Runs a command of which no server takes part.
+    pub fn local(&self, arguments: &[&str]) -> Done {
+        finish(self.local_command(arguments))
     }
 
     /// Dumps a database; what came of it.
