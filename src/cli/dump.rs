@@ -122,6 +122,8 @@ pub fn run(args: &Args) -> Outcome {
         print_json(&serde_json::json!({
             "snapshot_id": report.id.to_string(),
             "snapshot": snapshot,
+            "hypertables": report.counts.hypertables,
+            "chunks": report.counts.chunks,
             "skipped": report.skipped,
         }))?;
         return Ok(exit);
@@ -130,7 +132,7 @@ pub fn run(args: &Args) -> Outcome {
         eprintln!("note: {warning}");
     }
     if !args.quiet {
-        let totals = &snapshot.totals;
+        let (totals, counts) = (&snapshot.totals, &report.counts);
         outln!(
             "dumped    {} from {}:{} (PostgreSQL {})",
             snapshot.source.database,
@@ -147,7 +149,7 @@ pub fn run(args: &Args) -> Outcome {
         outln!(
             "read      {} rows of {}, {} in {} ({}/s)",
             render::count(totals.rows),
-            render::plural(totals.tables, "table", "tables"),
+            render::counts(counts.tables, counts.hypertables, counts.chunks),
             render::bytes(totals.source_bytes),
             render::seconds(totals.seconds),
             render::bytes((totals.source_bytes as f64 / totals.seconds.max(0.001)) as u64),

@@ -134,7 +134,9 @@ pub fn run(args: &Args) -> Outcome {
             "snapshot_id": id.to_string(),
             "database": report.database,
             "entries": report.entries,
-            "tables": report.tables,
+            "tables": report.counts.tables,
+            "hypertables": report.counts.hypertables,
+            "chunks": report.counts.chunks,
             "rows": report.rows,
             "payload_bytes": report.payload_bytes,
             "seconds": report.seconds,
@@ -155,7 +157,11 @@ pub fn run(args: &Args) -> Outcome {
             outln!(
                 "loaded    {} rows of {}, {} ({}/s); {}",
                 render::count(report.rows),
-                render::plural(report.tables, "table", "tables"),
+                render::counts(
+                    report.counts.tables,
+                    report.counts.hypertables,
+                    report.counts.chunks
+                ),
                 render::bytes(report.payload_bytes),
                 render::bytes((report.payload_bytes as f64 / report.seconds.max(0.001)) as u64),
                 render::plural(report.entries, "schema entry", "schema entries"),
@@ -176,7 +182,9 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
         print_json(&serde_json::json!({
             "snapshot_id": id.to_string(),
             "entries": outline.entries,
-            "tables": outline.tables.len(),
+            "tables": outline.counts.tables,
+            "hypertables": outline.counts.hypertables,
+            "chunks": outline.counts.chunks,
             "rows": outline.rows,
             "payload_bytes": outline.payload_bytes,
             "problems": problems.to_string().lines().collect::<Vec<_>>(),
@@ -193,7 +201,11 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
         outln!(
             "would load {} rows of {}, {}{}",
             render::count(outline.rows),
-            render::plural(outline.tables.len() as u64, "table", "tables"),
+            render::counts(
+                outline.counts.tables,
+                outline.counts.hypertables,
+                outline.counts.chunks
+            ),
             render::bytes(outline.payload_bytes),
             if outline.tables.is_empty() {
                 ""
@@ -201,11 +213,12 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
                 ", the largest first:"
             }
         );
-        for (name, rows, bytes) in outline.tables.iter().take(10) {
+        for item in outline.tables.iter().take(10) {
             outln!(
-                "  {:>9}  {name} ({} rows)",
-                render::bytes(*bytes),
-                render::count(*rows)
+                "  {:>9}  {} ({} rows)",
+                render::bytes(item.payload_bytes),
+                item.name,
+                render::count(item.rows)
             );
         }
         if !problems.is_empty() {

@@ -12,17 +12,18 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use crate::pg::catalog::{self, DatabaseFacts};
+use crate::pg::catalog::{self, DatabaseFacts, Name};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::pg_dump::{PgDump, PgDumpError};
 use crate::pg::snapshot::{self, SnapshotError};
 use crate::pg::{Settings, session_options};
 use crate::progress::{Progress, Stage};
-use crate::repo::model::{Extension, Root, Snapshot, Source, TableRecord, Totals};
+use crate::repo::model::{Extension, Root, Snapshot, Source, TableRecord, TableRole, Totals};
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
 use crate::rows::{BlockId, Effort};
 use crate::schema;
 use crate::schema::pattern::{Pattern, Patterns};
+use crate::timescale::contents::Counts;
 use crate::timescale::part::Part;
 use crate::timescale::reading::{self, ReadingError, Wanted};
 
@@ -65,6 +66,8 @@ pub struct DumpReport {
     pub id: SnapshotId,
     /// What it says of itself.
     pub snapshot: Snapshot,
+    /// Tables, hypertables and chunks.
+    pub counts: Counts,
     /// What was left out, and why.
     pub skipped: Vec<String>,
 }
@@ -142,12 +145,13 @@ pub fn run(
             writer.abort()?;
             Err(DumpError::Interrupted)
         }
-        Ok((snapshot, skipped)) => {
+        Ok((snapshot, counts, skipped)) => {
             progress.stage(&Stage::Committing);
             let id = writer.commit(snapshot.clone())?;
             Ok(DumpReport {
                 id,
                 snapshot,
+                counts,
                 skipped,
             })
         }
@@ -170,7 +174,7 @@ fn dump(
     options: &DumpOptions,
     interrupt: &Interrupt,
     progress: &dyn Progress,
-) -> Result<(Snapshot, Vec<String>), DumpError> {
+) -> Result<(Snapshot, Counts, Vec<String>), DumpError> {
     let began = Instant::now();
     let mut watcher = options
         .settings
@@ -236,10 +240,12 @@ fn dump(
         jobs,
     )
     .map_err(server("could not read the tables' columns and sizes"))?;
-    progress.stage(&Stage::Rows {
-        bytes: planned.bytes,
-        tables: planned.tables.len(),
-    });
+    let plain = planned.tables.iter().filter(|t| t.role == TableRole::Plain);
+    let names: Vec<Name> = plain
+        .map(|t| (t.relation.schema.clone(), t.relation.name.clone()))
+        .collect();
+    let counts = Counts::of(&special.model, names.iter());
+    progress.stage(&counts.stage(planned.bytes));
 
     let run = Run {
         repo,
@@ -307,7 +313,7 @@ fn dump(
         warnings: read.warnings,
         root,
     };
-    Ok((snapshot, read.skipped))
+    Ok((snapshot, counts, read.skipped))
 }
 
 /// The patterns of what is left out. Those without a schema look where the role's own search path does.

@@ -7,6 +7,7 @@ use crate::repo::model::{TableRecord, TableRole};
 use crate::schema::pattern::Patterns;
 use crate::schema::{closure, statements};
 use crate::timescale;
+use crate::timescale::contents::Counts;
 use crate::timescale::part;
 
 use super::exec::entry_name;
@@ -145,6 +146,11 @@ impl Chosen {
     /// Whether rows of the table are loaded, wherever they go.
     pub fn loads(&self, relation: &Name) -> bool {
         self.loaded.contains(relation)
+    }
+
+    /// Tables, hypertables and chunks whose rows are loaded.
+    pub fn counts(&self, opened: &Opened) -> Counts {
+        opened.counts_where(|n| self.tables[n])
     }
 
     /// The version of TimescaleDB to restore, if any.

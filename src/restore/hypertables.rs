@@ -382,7 +382,7 @@ impl Restore<'_> {
         let missing = model
             .chunks
             .iter()
-            .filter(|chunk| !self.chosen.restores(&chunk.table));
+            .filter(|chunk| !self.chosen.loads(&chunk.table));
         let partly: HashSet<&Name> = missing
             .filter_map(|chunk| Some(&model.hypertables.get(&chunk.hypertable)?.table))
             .collect();

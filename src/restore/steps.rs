@@ -287,10 +287,8 @@ impl Restore<'_> {
             graph: &self.opened.graph,
         };
         let bytes = self.chosen_bytes();
-        self.progress.stage(&Stage::Rows {
-            bytes,
-            tables: self.chosen.tables.iter().filter(|&&chosen| chosen).count(),
-        });
+        self.progress
+            .stage(&self.chosen.counts(self.opened).stage(bytes));
         match plan::main(&selection, &self.opened.reader, self.jobs) {
             Ok(plan) => self.parallel(plan),
             Err(error) => {

@@ -8,6 +8,7 @@
 //! the refreshing of views on compressed rows, comes last, in sessions where it is at work.
 
 pub mod catalog;
+pub mod contents;
 pub mod fit;
 pub mod missing;
 pub mod part;

@@ -437,6 +437,15 @@ pub fn is_own(entry: &TocEntry) -> bool {
             .any(|schema| defn.contains(&format!("EXECUTE FUNCTION {schema}")))
 }
 
+/// Kinds of entries that alter their table.
+const ALTERING: [&str; 5] = [
+    "INDEX",
+    "CONSTRAINT",
+    "CHECK CONSTRAINT",
+    "FK CONSTRAINT",
+    "DEFAULT",
+];
+
 /// Takes ONLY out of the statements on hypertables, which the extension at work refuses: all of them mean the chunks, too.
 pub fn without_only(entries: &mut [TocEntry], model: &Model) {
     let tables: HashMap<i32, String> = entries
@@ -451,13 +460,18 @@ pub fn without_only(entries: &mut [TocEntry], model: &Model) {
             known.then_some((e.dump_id, name.1))
         })
         .collect();
-    for entry in entries.iter_mut().filter(|e| e.desc != "TABLE") {
+    for entry in entries
+        .iter_mut()
+        .filter(|e| ALTERING.contains(&e.desc.as_str()))
+    {
         let own = entry.dependencies.iter().any(|id| {
-            let table = tables.get(id);
-            table.is_some_and(|table| entry.tag.to_lossy().starts_with(&format!("{table} ")))
+            tables.get(id).is_some_and(|table| {
+                // The tag of all but an index is its table's name, a blank, and its own.
+                entry.desc == "INDEX" || entry.tag.to_lossy().starts_with(&format!("{table} "))
+            })
         });
         if own && let Some(defn) = entry.defn.to_str() {
-            entry.defn = SqlText::from(defn.replacen("ALTER TABLE ONLY ", "ALTER TABLE ", 1));
+            entry.defn = SqlText::from(defn.replace("ALTER TABLE ONLY ", "ALTER TABLE "));
         }
     }
 }
@@ -572,5 +586,33 @@ mod tests {
         assert_eq!(parse_array("{}"), Vec::<String>::new());
         assert_eq!(parse_array("{a,\"b c\",\"\"}"), ["a", "b c", ""]);
         assert_eq!(parse_array("{\"a\\\"b\\\\\",c}"), ["a\"b\\", "c"]);
+    }
+
+    #[test]
+    fn statements_on_hypertables_mean_their_chunks_too_and_those_on_others_do_not() {
+        let entry = |dump_id, desc: &str, tag: &str, dependencies: &[i32]| TocEntry {
+            dump_id,
+            desc: desc.to_owned(),
+            tag: tag.into(),
+            namespace: Some("public".into()),
+            defn: "ALTER TABLE ONLY public.m ADD x; ALTER TABLE ONLY public.m CLUSTER ON x;".into(),
+            dependencies: dependencies.to_vec(),
+            ..TocEntry::default()
+        };
+        let mut entries = [
+            entry(1, "TABLE", "m", &[]),
+            entry(2, "TABLE", "plain", &[]),
+            entry(3, "INDEX", "x", &[1]),
+            entry(4, "CONSTRAINT", "m m_pkey", &[1]),
+            entry(5, "FK CONSTRAINT", "plain plain_m_fkey", &[1, 2]),
+            entry(6, "INDEX", "y", &[2]),
+        ];
+        without_only(&mut entries, &by_name().model().unwrap());
+        let changed: Vec<i32> = entries
+            .iter()
+            .filter(|e| !e.defn.to_lossy().contains("ONLY"))
+            .map(|e| e.dump_id)
+            .collect();
+        assert_eq!(changed, [3, 4]);
     }
 }
