@@ -252,8 +252,12 @@ impl Restore<'_> {
 
     /// A session in which the extension is at work.
     pub fn connect_awake(&self) -> Result<Connection, RestoreError> {
+        let mut options = session_options(self.opened);
+        if self.timescale.is_some() {
+            options = state::awake(options);
+        }
         self.settings
-            .connect(&state::awake(session_options(self.opened)))
+            .connect(&options)
             .map_err(server("could not connect to the target"))
     }
 

@@ -45,9 +45,10 @@ pub fn problem(
     version: Option<&str>,
     here: bool,
 ) -> Result<Option<String>, Error> {
+    // Not everybody may look at shared_preload_libraries; what is preloaded has settings.
     let rows = conn.query(&format!(
         "SELECT (SELECT pg_catalog.string_agg(v.version, ', ') FROM pg_catalog.pg_available_extension_versions v WHERE v.name = '{EXTENSION}'),
-           pg_catalog.current_setting('shared_preload_libraries') LIKE '%timescaledb%',
+           pg_catalog.current_setting('timescaledb.max_background_workers', true) IS NOT NULL,
            (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = '{EXTENSION}'),
            pg_catalog.current_setting('is_superuser') = 'on'"
     ))?;
