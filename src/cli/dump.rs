@@ -161,7 +161,7 @@ pub fn run(args: &Args) -> Outcome {
         );
     }
     outln!("{}", report.id);
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 #[cfg(test)]
