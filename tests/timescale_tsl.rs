@@ -1,0 +1,319 @@
+//! What only the TSL edition of TimescaleDB has comes back and goes on working: compressed chunks, continuous
+//! aggregates, policies, jobs.
+//!
+//! Runs on the server of `PGTIDE_TEST_TSL_URL`, for every version of the extension that it offers.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::equal::{assert_equal, differences, digests, not_analysed};
+use common::program::Repo;
+use common::testbed::{Database, Server, sql_file};
+use common::timescale::{
+    assert_alike, assert_awake, assert_same, both, both_refuse, contents, views,
+};
+
+/// A database with one of everything, for each version of the extension.
+fn each_version(name: &str, test: impl Fn(&Server, &Database, &str)) {
+    let Some(server) = Server::tsl() else {
+        return;
+    };
+    for version in server.timescale_versions() {
+        eprintln!("TimescaleDB {version}");
+        let tag = format!("{name}_{}", version.replace('.', "_"));
+        let source = server.empty(&tag);
+        source.sql(&format!("CREATE EXTENSION timescaledb VERSION '{version}'"));
+        let edition = source.sql("SHOW timescaledb.license");
+        assert_eq!(edition, "timescale", "PGTIDE_TEST_TSL_URL: another edition");
+        source.psql(&["-f", &sql_file("timescale-tsl.sql")]);
+        source.sql("SELECT _timescaledb_functions.stop_background_workers()");
+        // What jobs do is asked of them, so that neither side is ahead of the other.
+        source.sql("SELECT (alter_job(job_id, scheduled => false)).job_id FROM timescaledb_information.jobs WHERE job_id >= 1000");
+        test(&server, &source, &tag);
+    }
+}
+
+/// What is missing from compressed rows and comes from the columns of their chunks.
+fn missing_values(database: &Database) -> String {
+    database.sql(
+        "SELECT a.attrelid::regclass, a.attname, a.atthasmissing, a.attmissingval FROM pg_attribute a
+         JOIN timescaledb_information.chunks c ON a.attrelid = format('%I.%I', c.chunk_schema, c.chunk_name)::regclass
+         WHERE c.is_compressed AND a.atthasmissing AND NOT a.attisdropped ORDER BY 1::text, 2",
+    )
+}
+
+/// Stops the jobs, so that what follows is all that happens.
+fn quiet(databases: [&Database; 2]) {
+    for database in databases {
+        database.sql("SELECT _timescaledb_functions.stop_background_workers()");
+    }
+}
+
+/// The jobs of a database: id, procedure.
+fn jobs(database: &Database) -> Vec<(String, String)> {
+    let jobs = database
+        .sql("SELECT job_id, proc_name FROM timescaledb_information.jobs WHERE job_id >= 1000 ORDER BY 1");
+    jobs.lines()
+        .filter_map(|line| line.split_once('|'))
+        .map(|(id, name)| (id.to_owned(), name.to_owned()))
+        .collect()
+}
+
+/// The digests of tables in which two snapshots differ.
+fn other_digests(
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let names = before.keys().chain(after.keys());
+    let mut names: Vec<String> = names
+        .filter(|name| before.get(*name) != after.get(*name))
+        .cloned()
+        .collect();
+    names.dedup();
+    names
+}
+
+/// Rows that refer to a hypertable, and rows of it that are referred to.
+fn refer(databases: [&Database; 2]) {
+    // Rows that are referred to stay, whatever chunk they lie in.
+    both_refuse(databases, "DELETE FROM two WHERE v = 5", "remark");
+    both_refuse(
+        databases,
+        "INSERT INTO remark VALUES ('1999-01-01', 1, 'nobody')",
+        "remark",
+    );
+    both(
+        databases,
+        "DELETE FROM remark WHERE device = 5; DELETE FROM two WHERE v = 5",
+    );
+}
+
+/// Rows go into, change in and go from compressed and other chunks; then aggregates and policies see to them.
+fn work_on(databases: [&Database; 2], alike: &dyn Fn()) {
+    let [source, target] = databases;
+    // Into compressed chunks, among them one with changed defaults; into a new one; against a unique key.
+    both(
+        databases,
+        "INSERT INTO conditions (at, device, temperature) VALUES ('2025-01-10 00:00:03+00', 1, 5), ('2025-01-30 00:00:03+00', 2, 6), ('2030-01-01 00:00:00+00', 3, 7)",
+    );
+    both(
+        databases,
+        "INSERT INTO events (t, kind, v) VALUES (1500, 'kind 9', 1), (90000, 'kind 9', 2)",
+    );
+    both(
+        databases,
+        "INSERT INTO two VALUES ('2025-01-01 00:30:00+00', 3, 1, 'x'), ('2026-01-01 00:00:00+00', 3, 2, 'y')",
+    );
+    both_refuse(
+        databases,
+        "INSERT INTO two VALUES ('2025-01-01 01:00:00+00', 1, 0)",
+        "duplicate key",
+    );
+    alike();
+    both(
+        databases,
+        "WITH done AS (UPDATE conditions SET note = 'changed' WHERE device = 5 AND at < '2025-01-20' RETURNING 1) SELECT count(*) FROM done",
+    );
+    both(
+        databases,
+        "WITH done AS (DELETE FROM conditions WHERE device = 6 AND at < '2025-02-10' RETURNING 1) SELECT count(*) FROM done",
+    );
+    both(
+        databases,
+        "WITH done AS (DELETE FROM events WHERE kind = 'kind 2' RETURNING v) SELECT sum(v) FROM done",
+    );
+    both(
+        databases,
+        "UPDATE conditions SET unit = 'R' WHERE device = 7 AND unit LIKE 'it%'",
+    );
+    alike();
+    for (aggregate, from, to) in [
+        (
+            "hourly",
+            "'2025-01-09'::timestamptz",
+            "'2031-01-01'::timestamptz",
+        ),
+        ("daily", "NULL", "NULL"),
+        ("live", "'2025-01-10'::timestamptz", "NULL"),
+        ("counted", "NULL", "NULL"),
+    ] {
+        let refresh = format!("CALL refresh_continuous_aggregate('{aggregate}', {from}, {to})");
+        both(databases, &refresh);
+        assert_same(&contents(source), &contents(target));
+    }
+    // Each policy has something to do now.
+    both(
+        databases,
+        "SELECT alter_job(job_id, config => jsonb_set(config, '{compress_after}', CASE WHEN hypertable_name = 'events' THEN '100' ELSE '\"1 day\"' END::jsonb)) IS NULL
+         FROM timescaledb_information.jobs WHERE proc_name = 'policy_compression'",
+    );
+    both(
+        databases,
+        "SELECT alter_job(job_id, config => jsonb_set(config, '{drop_after}', '\"1 day\"')) IS NULL FROM timescaledb_information.jobs
+         WHERE proc_name = 'policy_retention' AND hypertable_name <> 'conditions'",
+    );
+    both(
+        databases,
+        "SELECT alter_job(job_id, config => jsonb_set(config, '{end_offset}', '\"1 day\"')) IS NULL FROM timescaledb_information.jobs
+         WHERE proc_name = 'policy_refresh_continuous_aggregate'",
+    );
+    let all = jobs(source);
+    assert_eq!(all, jobs(target));
+    assert_eq!(all.len(), 7, "{all:?}");
+    for (id, name) in &all {
+        let before = contents(source);
+        both(databases, &format!("CALL run_job({id})"));
+        both(databases, "UPDATE job_log SET at = '2025-01-01'");
+        alike();
+        let ran = both(
+            databases,
+            "SELECT count(*) FROM job_log WHERE config = '{\"what\": \"a user''s job\"}'",
+        );
+        assert_eq!(ran == "1", name == "log_job", "{name}");
+        if name == "policy_retention" && contents(source) == before {
+            // Of the two one has nothing to drop.
+            both(
+                databases,
+                "SELECT count(*) > 0 FROM show_chunks('conditions')",
+            );
+        }
+        both(databases, "DELETE FROM job_log");
+    }
+    // By itself, too: the scheduler of the restored database starts a job that is due.
+    let id = &all.iter().find(|(_, name)| name == "log_job").unwrap().0;
+    target.sql("SELECT _timescaledb_functions.start_background_workers()");
+    target.sql(&format!(
+        "SELECT alter_job({id}, scheduled => true, initial_start => now(), next_start => now())"
+    ));
+    let began = Instant::now();
+    while target.sql("SELECT count(*) FROM job_log") == "0" {
+        assert!(
+            began.elapsed().as_secs() < 60,
+            "the scheduler starts no job"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    quiet(databases);
+    target.sql(&format!(
+        "SELECT alter_job({id}, scheduled => false); TRUNCATE job_log"
+    ));
+    both(
+        databases,
+        "SELECT count(*) > 5 FROM timescaledb_information.chunks WHERE hypertable_name = 'conditions' AND is_compressed",
+    );
+    both(databases, "SELECT count(*) FROM show_chunks('daily')");
+}
+
+/// Every compressed chunk is a plain one after this, with the same rows.
+fn decompress_all(database: &Database) {
+    let before = contents(database);
+    database.sql("SELECT count(decompress_chunk(format('%I.%I', chunk_schema, chunk_name)::regclass)) FROM timescaledb_information.chunks WHERE is_compressed");
+    let left = "SELECT count(*) FROM timescaledb_information.chunks WHERE is_compressed";
+    assert_eq!(database.sql(left), "0");
+    assert_same(&before, &contents(database));
+}
+
+#[test]
+fn everything_of_the_tsl_edition_comes_back_and_goes_on_working() {
+    each_version("tsl", |server, source, tag| {
+        let target = server.empty(&format!("{tag}_r"));
+        let repo = Repo::new();
+        let id = repo.dump(source, &["-j", "2"]);
+        let schema = source.plain_schema();
+        let read = contents(source);
+        let compressed = "SELECT count(*) FROM timescaledb_information.chunks WHERE is_compressed";
+        assert!(source.sql(compressed).parse::<u32>().unwrap() > 8);
+        repo.restore(&id, &target, &["-j", "4"]);
+        assert_awake(&target);
+        quiet([source, &target]);
+        assert_eq!(source.plain_schema(), schema);
+        assert_same(&read, &contents(source));
+        assert_equal(source, &target);
+        assert_eq!(not_analysed(&target), "", "without statistics");
+        assert_alike(source, &target);
+        let missing = missing_values(source);
+        assert!(
+            missing.contains("unit") && missing.contains("since"),
+            "{missing}"
+        );
+        assert_eq!(missing, missing_values(&target));
+        // What compressed rows have of a default that has changed since, and of one that went.
+        let olds =
+            "SELECT unit, since, quality, count(*) FROM conditions GROUP BY 1, 2, 3 ORDER BY 4";
+        assert!(both([source, &target], olds).contains("it's \"C\""));
+        let again = repo.dump(&target, &["-j", "3"]);
+        assert_eq!(
+            other_digests(&digests(&repo, &id), &digests(&repo, &again)),
+            Vec::<String>::new()
+        );
+        refer([source, &target]);
+        work_on([source, &target], &|| assert_alike(source, &target));
+        decompress_all(&target);
+        assert_same(&contents(source), &contents(&target));
+
+        // What was changed is restored over itself.
+        repo.restore(&id, &target, &["--clean", "--yes", "-j", "4"]);
+        assert_awake(&target);
+        assert_same(&read, &contents(&target));
+        assert_eq!(target.plain_schema(), schema);
+        // And a restored database is as good a source as any.
+        let third = server.empty(&format!("{tag}_3"));
+        repo.restore(&again, &third, &["-j", "1"]);
+        quiet([&target, &third]);
+        assert_equal(&target, &third);
+        assert_alike(&target, &third);
+    });
+}
+
+#[test]
+fn decompressed_a_database_has_the_same_rows_and_can_be_compressed_again() {
+    each_version("plain", |server, source, tag| {
+        let target = server.empty(&format!("{tag}_r"));
+        let repo = Repo::new();
+        // Chunks that rows refer to cannot be compressed.
+        source.sql("DROP TABLE remark");
+        let id = repo.dump(source, &["--decompress", "-j", "2"]);
+        repo.restore(&id, &target, &["-j", "4"]);
+        assert_awake(&target);
+        quiet([source, &target]);
+        assert_same(&contents(source), &contents(&target));
+        for nothing in [
+            "SELECT count(*) FROM timescaledb_information.chunks WHERE is_compressed",
+            "SELECT count(*) FROM _timescaledb_catalog.compression_chunk_size",
+            "SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relkind = 'r' AND a.atttypid = '_timescaledb_internal.compressed_data'::regtype AND c.oid IN (SELECT inhrelid FROM pg_inherits)",
+        ] {
+            assert_eq!(target.sql(nothing), "0", "{nothing}");
+        }
+        let databases = [source, &target];
+        both(
+            databases,
+            "SELECT * FROM timescaledb_information.hypertable_compression_settings ORDER BY hypertable::text",
+        );
+        both(
+            databases,
+            "SELECT hypertable_name, compression_enabled FROM timescaledb_information.hypertables ORDER BY 1",
+        );
+        both(
+            databases,
+            "INSERT INTO conditions (at, device, temperature) VALUES ('2025-01-10 00:00:03+00', 1, 5), ('2030-01-01', 3, 7)",
+        );
+        let compress = "SELECT count(compress_chunk(c, if_not_compressed => true)) FROM (SELECT c FROM show_chunks('{}') c ORDER BY c) s";
+        for hypertable in ["conditions", "events", "two", "hourly"] {
+            both(databases, &compress.replace("{}", hypertable));
+        }
+        assert_same(&contents(source), &contents(&target));
+        // But for what indexes that came after compression add to the settings of chunks.
+        let views = |database| {
+            let mut views = views(database);
+            views.retain(|name, _| !name.contains(".chunk_"));
+            views
+        };
+        assert_same(&views(source), &views(&target));
+        // Where compressed chunks take numbers, new chunks have others here and there.
+        work_on(databases, &|| {
+            assert_same(&contents(source), &contents(&target));
+        });
+    });
+}
