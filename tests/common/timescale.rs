@@ -33,7 +33,7 @@ pub fn contents(database: &Database) -> BTreeMap<String, String> {
 /// The results of the queries that a query makes: name, query.
 fn texts(database: &Database, queries: &str) -> BTreeMap<String, String> {
     let script = format!(
-        "SET timezone = 'UTC'; SET extra_float_digits = 3;
+        "SET timezone = 'UTC'; SET extra_float_digits = 3; SET jit = off; SET max_parallel_workers_per_gather = 0;
          SELECT format('SELECT %L, to_json((%s)::text)', name, query) FROM ({queries} ORDER BY 1) AS q (name, query) \\gexec\n"
     );
     let output = String::from_utf8(database.script(script.as_bytes())).unwrap();
