@@ -9,9 +9,7 @@ use std::time::Instant;
 use common::equal::{assert_equal, assert_restored, differences, digests, not_analysed};
 use common::program::Repo;
 use common::testbed::{Database, Server, conninfo, run};
-use common::timescale::{
-    assert_alike, assert_awake, assert_same, both, both_refuse, chunks, contents, views,
-};
+use common::timescale::{assert_alike, assert_awake, both, both_refuse, chunks, views};
 
 /// A tablespace that is gone when the test is; its databases go first.
 struct Tablespace<'a> {
@@ -33,7 +31,10 @@ impl Tablespace<'_> {
 impl Drop for Tablespace<'_> {
     fn drop(&mut self) {
         let drop = format!("DROP TABLESPACE {}", self.name);
-        let _ = self.server.psql_command("postgres", &["-c", &drop]).output();
+        let _ = self
+            .server
+            .psql_command("postgres", &["-c", &drop])
+            .output();
     }
 }
 
@@ -85,9 +86,18 @@ fn several(version: &'static str) {
     );
     for (is, query) in [
         ("32", "SELECT count(*) FROM show_chunks('metrics')"),
-        ("3", "SELECT count(*) FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE c.relkind = 'r' AND t.spcname LIKE 'pgtide%'"),
-        ("1", "SELECT count(*) FROM pg_class WHERE 'fillfactor=70' = ANY (reloptions)"),
-        ("1", "SELECT count(*) FROM pg_attribute WHERE attstattarget = 300"),
+        (
+            "3",
+            "SELECT count(*) FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE c.relkind = 'r' AND t.spcname LIKE 'pgtide%'",
+        ),
+        (
+            "1",
+            "SELECT count(*) FROM pg_class WHERE 'fillfactor=70' = ANY (reloptions)",
+        ),
+        (
+            "1",
+            "SELECT count(*) FROM pg_attribute WHERE attstattarget = 300",
+        ),
     ] {
         assert_eq!(source.sql(query), is, "{query}");
     }
@@ -137,14 +147,24 @@ fn several(version: &'static str) {
     ] {
         both_refuse(databases, refused, message);
     }
-    let referred = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'remark'::regclass";
+    let referred =
+        "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'remark'::regclass";
     assert_eq!(both(databases, referred), "34");
-    both(databases, "WITH gone AS (DELETE FROM remark WHERE at < '2025-01-12' RETURNING 1) SELECT count(*) FROM gone");
-    both(databases, "WITH gone AS (DELETE FROM metrics WHERE at < '2025-01-01 12:00:00+00' RETURNING v, unit) SELECT sum(v), min(unit), max(unit) FROM gone");
+    both(
+        databases,
+        "WITH gone AS (DELETE FROM remark WHERE at < '2025-01-12' RETURNING 1) SELECT count(*) FROM gone",
+    );
+    both(
+        databases,
+        "WITH gone AS (DELETE FROM metrics WHERE at < '2025-01-01 12:00:00+00' RETURNING v, unit) SELECT sum(v), min(unit), max(unit) FROM gone",
+    );
     assert_alike(&source, &target);
     let drop = "SELECT count(*) FROM drop_chunks('metrics', '2025-01-11'::timestamptz)";
     both_refuse(databases, drop, "remark_device_at_fkey");
-    both(databases, "ALTER TABLE remark DROP CONSTRAINT remark_device_at_fkey");
+    both(
+        databases,
+        "ALTER TABLE remark DROP CONSTRAINT remark_device_at_fkey",
+    );
     assert_eq!(both(databases, drop), "11");
     both(databases, "VACUUM metrics");
     // New chunks know the moment they were made at.
@@ -335,8 +355,9 @@ fn hypertables_are_restored_over_themselves() {
         let source = server.empty(&format!("ts_clean_{version}"));
         source.sql("CREATE EXTENSION timescaledb");
         source.sql(
-            "CREATE TABLE m (at timestamptz NOT NULL, v integer); SELECT create_hypertable('m', 'at');
-             INSERT INTO m SELECT '2025-01-01'::timestamptz + g * interval '1 hour', g FROM generate_series(1, 1000) g",
+            "CREATE TABLE d (id integer PRIMARY KEY); INSERT INTO d VALUES (1); CREATE TABLE m (at timestamptz PRIMARY KEY, v integer, d integer REFERENCES d DEFAULT 1);
+             SELECT create_hypertable('m', 'at'); INSERT INTO m SELECT '2025-01-01'::timestamptz + g * interval '1 hour', g FROM generate_series(1, 1000) g;
+             CREATE TABLE r (at timestamptz REFERENCES m); INSERT INTO r SELECT max(at) FROM m",
         );
         let repo = Repo::new();
         let id = repo.dump(&source, &[]);
@@ -345,11 +366,28 @@ fn hypertables_are_restored_over_themselves() {
         target.sql("CREATE EXTENSION timescaledb");
         repo.restore(&id, &target, &[]);
         assert_equal(&source, &target);
-        target.sql("DELETE FROM m WHERE v > 500; INSERT INTO m VALUES ('2026-01-01', 1)");
+        // Chunks that were made since, and are referred to.
+        target.sql(
+            "DELETE FROM m WHERE v BETWEEN 500 AND 900; INSERT INTO m SELECT '2026-01-01'::timestamptz + g * interval '1 week', g FROM generate_series(1, 9) g;
+             INSERT INTO r SELECT max(at) FROM m",
+        );
+        let refused = repo.try_restore(&id, &target, &[]).expect(1);
+        refused.says(&[
+            "nothing was restored",
+            "has hypertables: public.m",
+            "--clean",
+        ]);
         repo.restore(&id, &target, &["--clean", "--yes"]);
         assert_equal(&source, &target);
         assert_eq!(views(&source), views(&target));
         assert_awake(&target);
+        // Another hypertable would be left without its catalog.
+        target.sql("CREATE TABLE n (at date NOT NULL); SELECT create_hypertable('n', 'at')");
+        let refused = repo
+            .try_restore(&id, &target, &["--clean", "--yes"])
+            .expect(1);
+        refused.says(&["that are not restored: public.n"]);
+        target.sql("DROP TABLE n; INSERT INTO m VALUES ('2026-01-01', 1)");
     }
 }
 
@@ -396,4 +434,201 @@ fn a_server_with_another_timescaledb_is_refused_before_anything_is_touched() {
             .expect(1);
         made.says(&["nothing was restored", &version]);
     }
+}
+
+/// Thirty days of metrics, numbers in chunks of a thousand, and what is built on them.
+fn history<'s>(server: &'s Server, name: &str) -> Database<'s> {
+    let source = server.empty(name);
+    source.sql("CREATE EXTENSION timescaledb");
+    source.sql(
+        "CREATE TABLE device (id integer PRIMARY KEY); INSERT INTO device SELECT generate_series(0, 9);
+         CREATE TABLE metrics (at timestamptz NOT NULL, device integer NOT NULL REFERENCES device, v integer, PRIMARY KEY (at, device));
+         SELECT create_hypertable('metrics', 'at', chunk_time_interval => interval '1 day');
+         INSERT INTO metrics SELECT '2025-01-01 00:00:00+00'::timestamptz + g * interval '1 hour', g % 10, g FROM generate_series(0, 719) g;
+         CREATE TABLE remark (at timestamptz, device integer, FOREIGN KEY (at, device) REFERENCES metrics);
+         INSERT INTO remark VALUES ('2025-01-02 00:00:00+00', 4), ('2025-01-28 00:00:00+00', 8);
+         CREATE INDEX metrics_v ON metrics (v);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.v = -NEW.v; RETURN NEW; END'; CREATE TRIGGER see BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION see();
+         CREATE TABLE counts (n bigint NOT NULL, v integer); SELECT create_hypertable('counts', 'n', chunk_time_interval => 1000);
+         INSERT INTO counts SELECT g, g FROM generate_series(0, 4999) g; CREATE VIEW sums AS SELECT sum(v) FROM counts;
+         CREATE TABLE plain (i integer); INSERT INTO plain SELECT generate_series(1, 10); CREATE VIEW days AS SELECT time_bucket('1 day', at) AS day, count(*) FROM metrics GROUP BY 1",
+    );
+    source
+}
+
+/// What the hypertables have: how many chunks and rows, and the sum of these.
+fn held(database: &Database) -> [String; 2] {
+    ["metrics", "counts"].map(|name| {
+        let chunks = format!("(SELECT count(*) FROM show_chunks('{name}'))");
+        database.sql(&format!("SELECT {chunks}, count(*), sum(v) FROM {name}"))
+    })
+}
+
+/// Rows go into chunks that were left out, and all chunks can be dropped.
+fn assert_works(database: &Database, device: i32, new_chunks: &str) {
+    let before = database.sql("SELECT count(*) FROM show_chunks('metrics')");
+    database.sql(&format!("INSERT INTO metrics VALUES ('2025-01-01 00:30:00+00', {device}, 5), ('2025-03-01 00:00:00+00', {device}, 5), ('2025-01-25 00:30:00+00', {device}, 5)"));
+    let made = format!("SELECT count(*) - {before} FROM show_chunks('metrics')");
+    assert_eq!(database.sql(&made), new_chunks);
+    assert_eq!(
+        database.sql("SELECT count(*) FROM metrics WHERE v = -5"),
+        "3"
+    );
+    database.sql("ALTER TABLE metrics ADD COLUMN more integer DEFAULT 3");
+    database.sql("ALTER TABLE IF EXISTS remark DROP CONSTRAINT remark_at_device_fkey");
+    database.sql("SELECT count(*) FROM drop_chunks('metrics', '2025-01-26'::timestamptz)");
+    let left = "SELECT count(*) FROM metrics WHERE at < '2025-01-26 00:00:00+00' OR more <> 3";
+    assert_eq!(database.sql(left), "0");
+    database.sql("DROP TABLE metrics CASCADE");
+    assert_eq!(database.sql("SELECT count(*) FROM timescaledb_information.hypertables WHERE hypertable_name = 'metrics'"), "0");
+}
+
+fn part_of_the_history(version: &'static str) {
+    let Some(server) = Server::with_timescale(version) else {
+        return;
+    };
+    let source = history(&server, &format!("ts_part_{version}"));
+    let repo = Repo::new();
+    let all = repo.dump(&source, &[]);
+    let target = |name: &str| server.empty(&format!("ts_part_{version}_{name}"));
+
+    // A bound on a chunk's end leaves that chunk out, one within a chunk takes it.
+    let bounds = [
+        "--since",
+        "2025-01-21T00:00:00Z",
+        "--until",
+        "2025-01-28T00:00:01Z",
+    ];
+    let dumped = repo.dump(&source, &bounds);
+    let one = target("one");
+    let done = repo.restore(&dumped, &one, &["-j", "3"]);
+    done.says(&["remark_at_device_fkey", "not validated"]);
+    let expected = source.sql("SELECT 8, count(*), sum(v) FROM metrics WHERE at >= '2025-01-21 00:00:00+00' AND at < '2025-01-29 00:00:00+00'");
+    let counts = held(&source)[1].clone();
+    assert_eq!(held(&one), [expected.clone(), counts]);
+    let ranges = "SELECT min(range_start), max(range_end), count(*) FROM timescaledb_information.chunks WHERE hypertable_name = 'metrics'";
+    assert_eq!(
+        one.sql(ranges),
+        "2025-01-21 00:00:00+00|2025-01-29 00:00:00+00|8"
+    );
+    for nothing in [
+        "SELECT count(*) FROM _timescaledb_catalog.dimension_slice s JOIN _timescaledb_catalog.dimension d ON d.id = s.dimension_id WHERE d.column_name = 'at' AND s.range_end <= 1737417600000000",
+        "SELECT count(*) FROM pg_class WHERE relname LIKE '\\_hyper\\_1\\_1\\_%'",
+    ] {
+        assert_eq!(one.sql(nothing), "0", "{nothing}");
+    }
+    assert_eq!(one.sql("SELECT count(*) FROM remark"), "2");
+    assert_awake(&one);
+    // The same of a snapshot of everything, with bounds of their own.
+    let two = target("two");
+    let options = [
+        "--since",
+        "metrics=2025-01-21T00:00:00Z",
+        "--until",
+        "public.metrics=2025-01-28T00:00:01Z",
+        "--since",
+        "counts=2000",
+        "--until",
+        "counts=3001",
+    ];
+    repo.restore(&all, &two, &options);
+    let numbers =
+        source.sql("SELECT 2, count(*), sum(v) FROM counts WHERE n BETWEEN 2000 AND 3999");
+    assert_eq!(held(&two), [expected, numbers]);
+    assert_awake(&two);
+    // Neither is less of a source than another.
+    let three = target("three");
+    let again = repo.dump(&two, &[]);
+    repo.restore(&again, &three, &["--exclude-table", "remark"]);
+    assert_eq!(held(&two), held(&three));
+    for database in [&one, &two, &three] {
+        assert_works(database, 1, "2");
+    }
+
+    // One hypertable with what belongs to it, but for what needs others.
+    let four = target("four");
+    let done = repo.restore(
+        &all,
+        &four,
+        &["--hypertable", "metrics", "--since", "2025-01-30T00:00:00Z"],
+    );
+    done.says(&["metrics_device_fkey", "left out"]);
+    assert_eq!(four.sql("SELECT count(*) FROM metrics"), "24");
+    let names = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'i')";
+    assert_eq!(
+        four.sql(names),
+        "metrics metrics_at_idx metrics_pkey metrics_v"
+    );
+    assert_awake(&four);
+    assert_works(&four, 77, "3");
+
+    // Without it, and without what is built on it.
+    for (name, dump, restore) in [
+        ("five", &["-T", "metrics"][..], &[][..]),
+        ("six", &[], &["--exclude-table", "metrics"]),
+    ] {
+        let without = target(name);
+        let id = repo.dump(&source, dump);
+        repo.restore(&id, &without, restore);
+        assert_eq!(
+            without.sql(names),
+            "counts counts_n_idx device device_pkey plain remark sums"
+        );
+        assert_eq!(
+            without.sql(
+                "SELECT string_agg(hypertable_name, ' ') FROM timescaledb_information.hypertables"
+            ),
+            "counts"
+        );
+        assert_eq!(without.sql("SELECT count(*) FROM pg_class WHERE relname LIKE '\\_hyper%chunk' AND relkind = 'r'"), "5");
+        assert_eq!(without.sql("SELECT count(*), (SELECT count(*) FROM device), (SELECT count(*) FROM plain) FROM counts"), "5000|10|10");
+        assert_awake(&without);
+        without.sql(
+            "INSERT INTO counts VALUES (99000, 1), (1, 1); SELECT drop_chunks('counts', 3000)",
+        );
+        // The numbers of what was left out are not given again, and nothing stands in the way of its name.
+        without.sql("CREATE TABLE metrics (at timestamptz NOT NULL); SELECT create_hypertable('metrics', 'at'); INSERT INTO metrics VALUES (now())");
+    }
+
+    // What is not there.
+    let seven = target("seven");
+    let known = "public.counts, public.metrics";
+    let unknown = |options: &[&str]| {
+        let done = repo.try_restore(&all, &seven, options).expect(1);
+        done.says(&["there is no hypertable \"metric\"", "hint"]);
+        assert_eq!(seven.sql("SELECT count(*) FROM pg_extension"), "1");
+    };
+    unknown(&["--hypertable", "metric"]);
+    unknown(&["--since", "metric=3 days"]);
+    let done = repo
+        .try_dump(&source, &["--until", "metric=3 days"])
+        .expect(1);
+    assert!(
+        known.split(", ").all(|name| done.stderr.contains(name)),
+        "{}",
+        done.stderr
+    );
+    let done = repo
+        .try_dump(&source, &["--until", "counts=3 days"])
+        .expect(1);
+    done.says(&["public.counts", "bigint", "give a number"]);
+    let plain = server.empty(&format!("ts_part_{version}_none"));
+    plain.sql("CREATE TABLE t (i integer)");
+    let none = repo.try_dump(&plain, &["--since", "3 days"]).expect(1);
+    none.says(&["no hypertables", "--since"]);
+    let none = repo.dump(&plain, &[]);
+    let none = repo
+        .try_restore(&none, &seven, &["--since", "3 days"])
+        .expect(1);
+    none.says(&["no hypertables", "--since"]);
+}
+
+#[test]
+fn part_of_the_history_comes_back_and_works_on_17() {
+    part_of_the_history("17");
+}
+
+#[test]
+fn part_of_the_history_comes_back_and_works_on_18() {
+    part_of_the_history("18");
 }
