@@ -317,3 +317,189 @@ fn decompressed_a_database_has_the_same_rows_and_can_be_compressed_again() {
         });
     });
 }
+
+/// Hypertables and aggregates, and the jobs on them.
+fn known(database: &Database) -> [String; 2] {
+    [
+        "SELECT string_agg(name, ' ' ORDER BY name COLLATE \"C\") FROM (SELECT view_name::text FROM timescaledb_information.continuous_aggregates
+         UNION ALL SELECT hypertable_name FROM timescaledb_information.hypertables WHERE hypertable_schema = 'public') h (name)",
+        "SELECT string_agg(concat_ws(' ', replace(proc_name, 'policy_', ''), (config->>'hypertable_id')::integer - 0, config->>'mat_hypertable_id'), ', ' ORDER BY job_id) FROM timescaledb_information.jobs WHERE job_id >= 1000",
+    ]
+    .map(|query| database.sql(query))
+}
+
+#[test]
+fn part_of_the_history_comes_back_with_aggregates_and_jobs_and_works() {
+    each_version("tsl_part", |server, source, tag| {
+        let repo = Repo::new();
+        let all = repo.dump(source, &["-j", "2"]);
+        let target = |name: &str| server.empty(&format!("{tag}_{name}"));
+        let bounds = [
+            "--since",
+            "conditions=2025-01-20T00:00:00Z",
+            "--until",
+            "conditions=2025-02-20T00:00:00Z",
+            "--since",
+            "events=1500",
+            "--since",
+            "public.hourly=2025-01-20T00:00:00Z",
+        ];
+        let dumped = repo.dump(source, &bounds);
+        let (one, two) = (target("one"), target("two"));
+        repo.restore(&dumped, &one, &["-j", "4"]);
+        repo.restore(&all, &two, &bounds);
+        // Chunks of seven days: from Thursday to Thursday.
+        let expected = [
+            "SELECT count(*), sum(temperature), min(unit) FROM conditions WHERE at >= '2025-01-16' AND at < '2025-02-20'",
+            "SELECT count(*), sum(v) FROM events WHERE t >= 1000",
+            "SELECT count(*), sum(n) FROM hourly WHERE bucket >= '2025-01-01'",
+            "SELECT count(*), sum(n) FROM daily",
+            "SELECT count(*) FROM two",
+        ]
+        .map(|query| source.sql(query));
+        for part in [&one, &two] {
+            assert_awake(part);
+            quiet([part, part]);
+            assert_eq!(known(source), known(part));
+            let held = [
+                "SELECT count(*), sum(temperature), min(unit) FROM conditions",
+                "SELECT count(*), sum(v) FROM events",
+                "SELECT count(*), sum(n) FROM hourly WHERE bucket >= '2025-01-01'",
+                "SELECT count(*), sum(n) FROM daily",
+                "SELECT count(*) FROM two",
+            ]
+            .map(|query| part.sql(query));
+            assert_eq!(expected, held);
+            let ranges = "SELECT count(*), count(*) FILTER (WHERE is_compressed), min(range_start), max(range_end) FROM timescaledb_information.chunks WHERE hypertable_name = 'conditions'";
+            assert_eq!(
+                part.sql(ranges),
+                source.sql(&format!(
+                    "{ranges} AND range_end > '2025-01-20' AND range_start < '2025-02-20'"
+                ))
+            );
+            assert_eq!(missing_values(part).contains("unit"), true);
+        }
+        assert_same(&contents(&one), &contents(&two));
+        assert_same(&views(&one), &views(&two));
+        work_on([&one, &two], &|| {
+            assert_same(&contents(&one), &contents(&two));
+        });
+        for part in [&one, &two] {
+            part.sql("INSERT INTO conditions (at, device) VALUES ('2025-01-02', 1)");
+            let dropped =
+                "SELECT count(*) > 1 FROM drop_chunks('conditions', '2025-01-20'::timestamptz)";
+            assert_eq!(part.sql(dropped), "t");
+            let left = "SELECT count(*) FROM conditions WHERE at < '2025-01-20'";
+            assert_eq!(
+                part.sql(left),
+                part.sql(&left.replace("'2025-01-20'", "'2025-01-20' AND at >= '2025-01-16'"))
+            );
+        }
+
+        // A hypertable goes, and comes, with its aggregates and jobs.
+        let without = target("without");
+        let id = repo.dump(source, &["-T", "conditions"]);
+        repo.restore(&id, &without, &[]);
+        let [hypertables, jobs] = known(&without);
+        assert_eq!(hypertables, "counted events two");
+        assert_eq!(jobs, "compression 2, log_job");
+        assert_awake(&without);
+        for job in ["policy_compression", "log_job"] {
+            let id = without.sql(&format!(
+                "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = '{job}'"
+            ));
+            without.sql(&format!("CALL run_job({id})"));
+        }
+        assert_eq!(without.sql("SELECT count(*) FROM job_log"), "1");
+        both([source, &without], "SELECT count(*), sum(v) FROM events");
+        both([source, &without], "SELECT count(*), sum(v) FROM counted");
+
+        let only = target("only");
+        repo.restore(&all, &only, &["--hypertable", "daily", "-j", "2"]);
+        let [hypertables, jobs] = known(&only);
+        assert_eq!(hypertables, "conditions daily hourly live");
+        let [_, of_all] = known(source);
+        let of_conditions = of_all
+            .replace("compression 2, ", "")
+            .replace(", log_job", "");
+        assert_ne!(of_all, of_conditions);
+        assert_eq!(jobs, of_conditions);
+        assert_awake(&only);
+        quiet([&only, &only]);
+        for view in ["conditions", "hourly", "daily", "live"] {
+            both(
+                [source, &only],
+                &format!("SELECT count(*), sum(hashtext(v::text)) FROM {view} v"),
+            );
+        }
+        both(
+            [source, &only],
+            "INSERT INTO conditions (at, device, temperature) VALUES ('2025-01-10 00:00:03+00', 1, 5), ('2031-01-30 00:00:03+00', 2, 6)",
+        );
+        both(
+            [source, &only],
+            "CALL refresh_continuous_aggregate('hourly', '2025-01-09', '2032-01-01')",
+        );
+        both(
+            [source, &only],
+            "SELECT count(*), sum(n), sum(mean) FROM hourly",
+        );
+        for (id, _) in self::jobs(&only) {
+            only.sql(&format!("CALL run_job({id})"));
+        }
+
+        let none = repo
+            .try_restore(&all, &target("none"), &["--hypertable", "weekly"])
+            .expect(1);
+        none.says(&[
+            "there is no hypertable \"weekly\"",
+            "public.conditions",
+            "public.hourly",
+        ]);
+    });
+}
+
+#[test]
+fn jobs_at_the_target_are_in_the_way_of_a_restore() {
+    each_version("tsl_jobs", |server, source, tag| {
+        let repo = Repo::new();
+        let id = repo.dump(source, &[]);
+        let target = server.empty(&format!("{tag}_r"));
+        let version =
+            source.sql("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'");
+        target.sql(&format!("CREATE EXTENSION timescaledb VERSION '{version}'"));
+        target.sql("CREATE PROCEDURE other(job_id integer, config jsonb) LANGUAGE sql AS 'SELECT 1'; SELECT add_job('other', interval '1 year')");
+        let refused = repo.try_restore(&id, &target, &[]).expect(1);
+        refused.says(&["nothing was restored", "jobs", "delete_job", "--clean"]);
+        repo.restore(&id, &target, &["--clean", "--yes"]);
+        assert_eq!(jobs(source), jobs(&target));
+    });
+}
+
+#[test]
+fn compressed_rows_are_refused_by_a_server_without_the_tsl_edition() {
+    let Some(apache) = Server::with_timescale("17") else {
+        return;
+    };
+    each_version("tsl_apache", |_, source, tag| {
+        let repo = Repo::new();
+        let id = repo.dump(source, &[]);
+        let target = apache.empty(&format!("{tag}_r"));
+        // Of another version as a rule, which is said first.
+        let refused = repo.try_restore(&id, &target, &[]).expect(1);
+        assert!(
+            refused.stderr.contains("nothing was restored"),
+            "{}",
+            refused.stderr
+        );
+        let version =
+            source.sql("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'");
+        assert!(
+            refused.stderr.contains(&version) || refused.stderr.contains("Apache edition"),
+            "{}",
+            refused.stderr
+        );
+        assert!(refused.stderr.contains("hint:"), "{}", refused.stderr);
+        assert_eq!(target.sql("SELECT count(*) FROM pg_extension"), "1");
+    });
+}
