@@ -327,6 +327,7 @@ impl Restore<'_> {
                 restored: &restored,
                 owner: self.options.render.no_owner.then_some(current),
                 tablespaces: !self.options.render.no_tablespaces,
+                whole: self.chosen.whole,
             },
         )?;
         let names = fitted.tables.keys().map(|(s, n)| (s.as_str(), n.as_str()));
