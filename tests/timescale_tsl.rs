@@ -5,12 +5,12 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use common::equal::{assert_equal, differences, digests, not_analysed};
-use common::program::Repo;
-use common::testbed::{Database, Server, sql_file};
+use common::program::{Repo, finish};
+use common::testbed::{Database, Server, conninfo, sql_file};
 use common::timescale::{
     assert_alike, assert_awake, assert_same, both, both_refuse, contents, views,
 };
@@ -502,4 +502,108 @@ fn compressed_rows_are_refused_by_a_server_without_the_tsl_edition() {
         assert!(refused.stderr.contains("hint:"), "{}", refused.stderr);
         assert_eq!(target.sql("SELECT count(*) FROM pg_extension"), "1");
     });
+}
+
+/// What runs all the time while dumps are taken: a loop in the server each.
+const LOOPS: &[&str] = &[
+    // Rows into all ranges, those that are dropped too, and in the same transaction what to look for.
+    "n := nextval('number'); t := (n * 7919) % 25000 - 5000; INSERT INTO samples VALUES (t, n, n % 7); INSERT INTO log VALUES (n, t);",
+    "PERFORM compress_chunk(c) FROM (SELECT format('%I.%I', chunk_schema, chunk_name)::regclass AS c FROM timescaledb_information.chunks WHERE hypertable_name = 'samples' AND NOT is_compressed ORDER BY random() LIMIT 1) s; PERFORM pg_sleep(0.05);",
+    "PERFORM decompress_chunk(c) FROM (SELECT format('%I.%I', chunk_schema, chunk_name)::regclass AS c FROM timescaledb_information.chunks WHERE hypertable_name = 'samples' AND is_compressed ORDER BY random() LIMIT 1) s; PERFORM pg_sleep(0.1);",
+    "PERFORM drop_chunks('samples', 0); PERFORM pg_sleep(0.2);",
+];
+
+#[test]
+fn dumps_while_chunks_are_compressed_and_dropped_and_aggregates_refreshed_are_consistent() {
+    let Some(server) = Server::tsl() else {
+        return;
+    };
+    let source = server.empty("tsl_busy");
+    source.sql("CREATE EXTENSION timescaledb");
+    source.sql(
+        "CREATE TABLE log (id bigint PRIMARY KEY, t bigint); CREATE TABLE stop (); CREATE SEQUENCE number;
+         CREATE TABLE samples (t bigint NOT NULL, id bigint NOT NULL, k integer NOT NULL);
+         SELECT create_hypertable('samples', 't', chunk_time_interval => 1000);
+         CREATE FUNCTION latest() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT 20000::bigint'; SELECT set_integer_now_func('samples', 'latest');
+         ALTER TABLE samples SET (timescaledb.compress, timescaledb.compress_segmentby = 'k', timescaledb.compress_orderby = 't');
+         INSERT INTO samples SELECT (g * 7919) % 25000 - 5000, -g, g % 7 FROM generate_series(1, 20000) g; INSERT INTO log SELECT id, t FROM samples",
+    );
+    source.sql("CREATE MATERIALIZED VIEW summed WITH (timescaledb.continuous) AS SELECT time_bucket(500, t) AS bucket, k, count(*) AS n, sum(id) AS ids FROM samples GROUP BY 1, 2 WITH NO DATA");
+    source.sql("SELECT (alter_job(add_continuous_aggregate_policy('summed', NULL, 500::bigint, interval '1 hour'), scheduled => false)).job_id");
+    let job = jobs(&source)[0].0.clone();
+    let repo = Repo::new();
+    let dbname = conninfo(&source.name);
+    let ids: Vec<String> = std::thread::scope(|scope| {
+        let stop = Stop(&source);
+        for work in LOOPS {
+            let source = &source;
+            scope.spawn(move || {
+                // What meets a lock or another's change is tried again; what is committed, is.
+                let work = format!(
+                    "DO $$ DECLARE n bigint; t bigint; BEGIN WHILE NOT EXISTS (SELECT FROM stop) LOOP
+                       BEGIN {work} EXCEPTION WHEN OTHERS THEN PERFORM pg_sleep(0.001); END; COMMIT;
+                     END LOOP; END $$"
+                );
+                source.psql(&["-c", "SET lock_timeout = '2s'", "-c", &work]);
+            });
+        }
+        for refresh in [
+            format!("CALL run_job({job})"),
+            "CALL refresh_continuous_aggregate('summed', NULL, 15000)".to_owned(),
+        ] {
+            let source = &source;
+            scope.spawn(move || {
+                while source.sql("SELECT count(*) FROM stop") == "0" {
+                    let mut command = server_command(source, &refresh);
+                    command.output().unwrap();
+                }
+            });
+        }
+        let ids = (0..10).map(|n| {
+            let arguments = ["dump", "-d", &dbname, "-j", "2"];
+            let done = finish(repo.finding(&server, &arguments));
+            assert_eq!(done.code, 0, "dump {n}: {}", done.stderr);
+            done.stdout.lines().last().unwrap().to_owned()
+        });
+        let ids = ids.collect();
+        drop(stop);
+        ids
+    });
+    let mut kinds = BTreeSet::new();
+    for id in &ids {
+        let target = server.empty("tsl_busy_r");
+        repo.restore(id, &target, &["-j", "4"]);
+        quiet([&target, &target]);
+        for nothing in [
+            "SELECT count(*) FROM log l WHERE t >= 0 AND NOT EXISTS (SELECT FROM samples s WHERE s.id = l.id AND s.t = l.t)",
+            "SELECT count(*) FROM samples s WHERE NOT EXISTS (SELECT FROM log l WHERE s.id = l.id AND s.t = l.t)",
+            "SELECT count(*) - count(DISTINCT id) FROM samples",
+        ] {
+            assert_eq!(target.sql(nothing), "0", "{nothing}");
+        }
+        kinds.insert(target.sql("SELECT count(*), count(*) FILTER (WHERE is_compressed), (SELECT count(*) FROM log) FROM timescaledb_information.chunks WHERE hypertable_name = 'samples'"));
+        // What the aggregate does not know yet, it knows that it does not know.
+        target.sql("CALL refresh_continuous_aggregate('summed', NULL, NULL)");
+        let differs = "SELECT count(*) FROM (SELECT time_bucket(500, t) AS bucket, k, count(*) AS n, sum(id) AS ids FROM samples WHERE t >= 0 GROUP BY 1, 2) a
+                       FULL JOIN (SELECT * FROM summed WHERE bucket >= 0) b USING (bucket, k) WHERE a.n IS DISTINCT FROM b.n OR a.ids IS DISTINCT FROM b.ids";
+        assert_eq!(target.sql(differs), "0");
+        decompress_all(&target);
+        target.sql("SELECT count(compress_chunk(c)) FROM show_chunks('samples') c; INSERT INTO samples VALUES (3, 0, 0), (50000, 0, 0)");
+        target.sql("SELECT count(*) FROM drop_chunks('samples', 10000)");
+    }
+    eprintln!("chunks, compressed ones, rows logged: {kinds:?}");
+    assert!(kinds.len() > 5, "little happened: {kinds:?}");
+}
+
+/// Ends the loops, also where something failed.
+struct Stop<'a>(&'a Database<'a>);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.sql("INSERT INTO stop DEFAULT VALUES");
+    }
+}
+
+fn server_command(database: &Database, sql: &str) -> std::process::Command {
+    database.server.psql_command(&database.name, &["-c", sql])
 }
