@@ -16,8 +16,12 @@ pub enum Stage {
     Rows {
         /// Bytes to read (of heap and TOAST) or to load (of payload).
         bytes: u64,
-        /// Number of tables.
-        tables: usize,
+        /// Number of tables that are nothing of TimescaleDB's.
+        tables: u64,
+        /// Number of hypertables.
+        hypertables: u64,
+        /// Number of their chunks.
+        chunks: u64,
     },
     /// Schema entries before the rows are being restored.
     PreData {

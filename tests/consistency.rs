@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use common::equal::assert_equal;
 use common::session::{connect, settings};
 use common::testbed::{Database, Server, run};
-use pgtide::dump::{self, DumpOptions, DumpReport};
+use nix::sys::signal::Signal;
+use pgtide::dump::{self, DumpError, DumpOptions, DumpReport};
 use pgtide::pg::interrupt::Interrupt;
 use pgtide::progress::{Progress, Silent, Stage};
 use pgtide::repo::Repository;
@@ -34,7 +37,8 @@ fn options(database: &Database, jobs: usize) -> DumpOptions {
         settings: settings(database),
         jobs: Some(jobs),
         effort: Effort::Fast,
-        pg_dump: Some(database.server.program_name("DUMP", "pg_dump")),
+        pg_dump: None,
+        path: Some(database.server.path.clone()),
         tags: Vec::new(),
         lock_wait_timeout: Duration::from_secs(20),
         exclude_tables: Vec::new(),
@@ -60,6 +64,7 @@ fn restored<'s>(repo: &Repository, report: &DumpReport, source: &Database<'s>) -
         hypertables: Vec::new(),
         exclude_tables: Vec::new(),
         part: Default::default(),
+        portable: false,
         render: RenderOptions::default(),
         analyze: false,
         continue_on_error: false,
@@ -259,6 +264,8 @@ fn tables_that_change_all_the_time_end_the_dump_with_their_names() {
 /// Queues an ALTER TABLE behind the dump's locks as soon as rows are read and `pg_dump` has its locks.
 struct Queue<'a> {
     source: &'a Database<'a>,
+    /// Whether `pg_dump` has a session of its own.
+    beside: bool,
     alter: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -274,7 +281,8 @@ impl Progress for Queue<'_> {
         };
         // pg_dump has its locks, or has had them already.
         let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(5)
+        while self.beside
+            && began.elapsed() < Duration::from_secs(5)
             && count(
                 &mut conn,
                 "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -308,8 +316,17 @@ fn wait(mut until: impl FnMut() -> bool) {
 
 #[test]
 fn an_alter_table_queued_in_mid_dump_runs_afterwards_and_is_named() {
+    alter_table_in_mid_dump(false);
+}
+
+#[test]
+fn so_it_does_where_pg_dump_has_a_session_of_its_own() {
+    alter_table_in_mid_dump(true);
+}
+
+fn alter_table_in_mid_dump(beside: bool) {
     for server in servers() {
-        let source = server.empty("queue");
+        let source = server.empty(if beside { "queue_beside" } else { "queue" });
         // Many schema objects, so that pg_dump is still at work when the first rows are there.
         source.sql(
             "CREATE TABLE public.big AS SELECT i AS id, repeat(md5(i::text), 30) AS text FROM generate_series(1, 60000) i;
@@ -319,11 +336,16 @@ fn an_alter_table_queued_in_mid_dump_runs_afterwards_and_is_named() {
         );
         let queue = Queue {
             source: &source,
+            beside,
             alter: Mutex::new(None),
         };
         let dir = tempfile::tempdir().unwrap();
         let repo = repository(dir.path());
-        let report = dump(&repo, &source, &queue);
+        let mut options = options(&source, 2);
+        if beside {
+            options.pg_dump = Some(server.program_name("DUMP", "pg_dump"));
+        }
+        let report = dump::run(&repo, &options, &Interrupt::default(), &queue).unwrap();
         let alter = queue
             .alter
             .into_inner()
@@ -420,6 +442,329 @@ fn a_table_that_stays_locked_ends_the_dump_with_the_name_of_who_holds_it() {
             text.contains("public.held is locked by process") && text.contains("pgtide test"),
             "{text}"
         );
+    }
+}
+
+/// A `pg_dump` that stops before it begins, until it is let go.
+struct Held {
+    dir: tempfile::TempDir,
+    /// Where it is found.
+    path: OsString,
+}
+
+impl Held {
+    fn new(server: &Server) -> Held {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().display();
+        let lines =
+            format!("echo $$ > {place}/came; while [ ! -e {place}/go ]; do sleep 0.02; done");
+        Held {
+            path: server.path_with_pg_dump(dir.path(), &lines),
+            dir,
+        }
+    }
+
+    fn command(&self) -> String {
+        self.dir.path().join("pg_dump").display().to_string()
+    }
+
+    fn process(&self) -> Option<nix::unistd::Pid> {
+        let text = std::fs::read_to_string(self.dir.path().join("came")).ok()?;
+        text.trim().parse().ok().map(nix::unistd::Pid::from_raw)
+    }
+
+    fn wait_until_it_came(&self) {
+        wait(|| self.process().is_some());
+    }
+
+    fn let_go(&self) {
+        std::fs::write(self.dir.path().join("go"), "").unwrap();
+    }
+}
+
+/// Some rows, and many objects of which `pg_dump` asks one by one.
+fn many_functions(source: &Database, functions: u32) {
+    source.sql(&format!(
+        "CREATE TABLE public.t AS SELECT i AS id, md5(i::text) AS text FROM generate_series(1, 1000) i;
+         CREATE VIEW public.v AS SELECT count(*) FROM public.t;
+         DO $$ BEGIN FOR i IN 1..{functions} LOOP
+           EXECUTE format('CREATE FUNCTION public.f%s(a int, b text) RETURNS int LANGUAGE sql AS $f$SELECT 1$f$', i);
+         END LOOP; END $$"
+    ));
+}
+
+/// Waits until `pg_dump` asks for function after function in a session of the dump, and asks the server for something
+/// about the session.
+fn in_mid_schema(source: &Database, what: &str) {
+    let mut conn = connect(&settings(source));
+    let sql = format!(
+        "SELECT {what} FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'pgtide' AND query LIKE 'EXECUTE dumpFunc%'"
+    );
+    wait(|| !conn.query(&sql).unwrap().is_empty());
+}
+
+/// Dumps while an ALTER TABLE waits for the dump's lock since before `pg_dump` began.
+fn with_a_waiter_before_pg_dump(
+    source: &Database,
+    repo: &Repository,
+    held: &Held,
+    options: &DumpOptions,
+) -> Result<DumpReport, DumpError> {
+    thread::scope(|scope| {
+        let dump = scope.spawn(|| dump::run(repo, options, &Interrupt::default(), &Silent));
+        held.wait_until_it_came();
+        let alter = scope.spawn(|| {
+            connect(&settings(source))
+                .execute("ALTER TABLE public.t ADD COLUMN late int")
+                .unwrap();
+        });
+        let mut conn = connect(&settings(source));
+        wait(|| {
+            let sql = "SELECT FROM pg_locks WHERE relation = 'public.t'::regclass AND NOT granted";
+            !conn.query(sql).unwrap().is_empty()
+        });
+        held.let_go();
+        let report = dump.join().unwrap();
+        alter.join().unwrap();
+        report
+    })
+}
+
+#[test]
+fn an_alter_table_queued_before_pg_dump_begins_does_not_stop_it() {
+    for server in servers() {
+        let source = server.empty("before");
+        let before = server.empty("before_copy");
+        many_functions(&source, 10);
+        many_functions(&before, 10);
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path());
+        let held = Held::new(&server);
+        let options = DumpOptions {
+            path: Some(held.path.clone()),
+            ..options(&source, 2)
+        };
+        let began = Instant::now();
+        let report = with_a_waiter_before_pg_dump(&source, &repo, &held, &options).unwrap();
+        assert!(began.elapsed() < options.lock_wait_timeout, "it waited");
+        let notes = &report.snapshot.warnings;
+        assert!(
+            notes.iter().any(|note| note.contains("ADD COLUMN late")),
+            "{notes:?}"
+        );
+        assert_equal(&before, &restored(&repo, &report, &source));
+    }
+}
+
+#[test]
+fn it_stops_a_pg_dump_with_a_session_of_its_own() {
+    for server in servers() {
+        let source = server.empty("beside");
+        many_functions(&source, 10);
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path());
+        let held = Held::new(&server);
+        let options = DumpOptions {
+            pg_dump: Some(held.command()),
+            lock_wait_timeout: Duration::from_millis(300),
+            ..options(&source, 2)
+        };
+        let error = with_a_waiter_before_pg_dump(&source, &repo, &held, &options).unwrap_err();
+        assert!(error.to_string().contains("LOCK TABLE"), "{error}");
+    }
+}
+
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn sessions_that_always_want_exclusive_locks_do_not_stop_dumps() {
+    for server in servers() {
+        let source = server.empty("exclusive");
+        many_functions(&source, 10);
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path());
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let _stop = Raise(&stop);
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut conn = connect(&settings(&source));
+                    while !stop.load(Ordering::SeqCst) {
+                        conn.execute("BEGIN; LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE; COMMIT")
+                            .unwrap();
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                });
+            }
+            for _ in 0..5 {
+                let began = Instant::now();
+                let report = dump(&repo, &source, &Silent);
+                assert!(began.elapsed() < Duration::from_secs(15), "it waited");
+                assert_eq!(report.snapshot.totals.rows, 1000);
+            }
+        });
+    }
+}
+
+#[test]
+fn the_loss_of_the_session_that_pg_dump_works_in_loses_nothing() {
+    for server in servers() {
+        let source = server.empty("lost");
+        many_functions(&source, 3000);
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path());
+        let report = thread::scope(|scope| {
+            let dump = scope.spawn(|| dump(&repo, &source, &Silent));
+            in_mid_schema(&source, "pg_terminate_backend(pid)");
+            dump.join().unwrap()
+        });
+        assert_equal(&source, &restored(&repo, &report, &source));
+    }
+}
+
+#[test]
+fn a_pg_dump_that_is_killed_ends_the_dump_and_is_named() {
+    for server in servers() {
+        let source = server.empty("child");
+        many_functions(&source, 3000);
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path());
+        let held = Held::new(&server);
+        held.let_go();
+        let options = DumpOptions {
+            path: Some(held.path.clone()),
+            ..options(&source, 2)
+        };
+        let error = thread::scope(|scope| {
+            let dump = scope.spawn(|| dump::run(&repo, &options, &Interrupt::default(), &Silent));
+            in_mid_schema(&source, "pid");
+            nix::sys::signal::kill(held.process().unwrap(), Signal::SIGKILL).unwrap();
+            dump.join().unwrap().unwrap_err()
+        });
+        let text = error.to_string();
+        assert!(
+            text.contains("pg_dump failed") && text.contains("signal: 9"),
+            "{text}"
+        );
+        assert!(repo.snapshots().unwrap().list.is_empty());
+    }
+}
+
+#[test]
+fn a_pg_dump_that_does_not_come_is_said_with_what_to_do() {
+    for server in servers() {
+        let source = server.empty("away");
+        source.sql("CREATE TABLE public.t (id int)");
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path());
+        let programs = tempfile::tempdir().unwrap();
+        for lines in [
+            "echo no such container >&2; exit 3",
+            // It reads somewhere else.
+            "unset PGHOST; set -- -d 'host=127.0.0.1 port=1'",
+        ] {
+            let options = DumpOptions {
+                path: Some(server.path_with_pg_dump(programs.path(), lines)),
+                ..options(&source, 2)
+            };
+            let error = dump::run(&repo, &options, &Interrupt::default(), &Silent).unwrap_err();
+            let text = error.to_string();
+            let said = ["not come", "--pg-dump"];
+            assert!(said.iter().all(|said| text.contains(said)), "{text}");
+            assert!(
+                text.contains("no such container") || text.contains("refused"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_ends_a_pg_dump_that_never_comes_or_is_at_work() {
+    for server in servers() {
+        let source = server.empty("stop");
+        many_functions(&source, 3000);
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path());
+        for at_work in [false, true] {
+            let held = Held::new(&server);
+            let options = DumpOptions {
+                path: Some(held.path.clone()),
+                ..options(&source, 2)
+            };
+            let interrupt = Interrupt::default();
+            thread::scope(|scope| {
+                let dump = scope.spawn(|| dump::run(&repo, &options, &interrupt, &Silent));
+                held.wait_until_it_came();
+                if at_work {
+                    held.let_go();
+                    in_mid_schema(&source, "pid");
+                }
+                let began = Instant::now();
+                interrupt.raise();
+                let error = dump.join().unwrap().unwrap_err();
+                assert!(error.to_string().contains("interrupted"), "{error}");
+                assert!(began.elapsed() < Duration::from_secs(5), "it hung");
+            });
+        }
+    }
+}
+
+/// Ends the first holder with the first block, and lets `pg_dump` begin some blocks later.
+struct EndFirst<'a> {
+    source: &'a Database<'a>,
+    held: &'a Held,
+    blocks: Mutex<u32>,
+}
+
+impl Progress for EndFirst<'_> {
+    fn bytes(&self, _bytes: u64) {
+        let mut blocks = self.blocks.lock().unwrap();
+        *blocks += 1;
+        if *blocks == 1 {
+            self.held.wait_until_it_came();
+            let ended = connect(&settings(self.source)).query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = 'pgtide' AND state = 'idle in transaction'
+                   AND query NOT LIKE 'SAVEPOINT%'
+                 ORDER BY backend_start LIMIT 1",
+            );
+            assert_eq!(ended.unwrap().len(), 1);
+        }
+        if *blocks == 20 {
+            self.held.let_go();
+        }
+    }
+}
+
+#[test]
+fn readers_import_the_snapshot_of_the_session_that_pg_dump_works_in() {
+    for server in servers() {
+        let source = server.empty("import");
+        source.sql(
+            "CREATE TABLE public.big AS SELECT i AS id, repeat(md5(i::text), 30) AS text FROM generate_series(1, 60000) i",
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let repo = repository(dir.path());
+        let held = Held::new(&server);
+        let options = DumpOptions {
+            path: Some(held.path.clone()),
+            ..options(&source, 2)
+        };
+        let end = EndFirst {
+            source: &source,
+            held: &held,
+            blocks: Mutex::new(0),
+        };
+        let report = dump::run(&repo, &options, &Interrupt::default(), &end).unwrap();
+        assert_equal(&source, &restored(&repo, &report, &source));
     }
 }
 

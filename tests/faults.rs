@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::equal::assert_equal;
-use common::program::Repo;
+use common::program::{Repo, finish};
 use common::server;
 use common::testbed::{Database, Server, conninfo, run, sql_file};
 use common::timescale::{assert_awake, assert_same, contents};
@@ -268,10 +268,11 @@ fn a_standby_is_dumped_like_its_primary() {
     let repo = Repo::new();
     // A standby's unlogged tables are left out, and that is said and has an exit code of its own.
     let dump = |server: &server::TestServer, code: i32| {
-        let pg_dump = bin.join("pg_dump").display().to_string();
         let conninfo = server.conninfo("postgres");
-        let options = ["dump", "--json", "-d", &conninfo, "--pg-dump", &pg_dump];
-        repo.local(&options).expect(code).json()
+        let mut command = repo.local_command(&["dump", "--json", "-d", &conninfo]);
+        // Found there, it works in a session of the dump's.
+        command.env("PATH", &bin).env_remove("PGTIDE_PG_DUMP");
+        finish(command).expect(code).json()
     };
     let from_primary = dump(&primary, 0);
     let from_standby = dump(&standby, 3);

@@ -8,7 +8,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use pgtide::pg::archive::{Archive, TocEntry};
-use pgtide::pg::pg_dump::{ChildConnection, PgDump, PgDumpError, SchemaRequest};
+use pgtide::pg::pg_dump::{ChildConnection, PgDump, PgDumpError, PgDumpKiller, SchemaRequest};
+use pgtide::pg::{Connection, TransactionStatus, session_options, snapshot};
 use pgtide::schema::graph::{Graph, Pass};
 use pgtide::schema::list::list_line;
 use pgtide::schema::statements::{
@@ -18,12 +19,13 @@ use pgtide::schema::store::{decode, encode};
 
 mod common;
 
+use common::session::settings;
 use common::testbed::{Database, Server, conninfo, run};
 
 /// Of this server's version.
 fn pg_dump(server: &Server) -> PgDump {
     let command = server.program_name("DUMP", "pg_dump");
-    PgDump::find(Some(&command), server.major() * 10_000).unwrap()
+    PgDump::find(Some(&command), None, server.major() * 10_000).unwrap()
 }
 
 fn connection(database: &Database) -> ChildConnection {
@@ -370,4 +372,106 @@ fn a_snapshot_is_used_and_a_bad_one_is_an_error() {
     assert!(error.to_string().contains("snapshot"), "{error}");
     assert!(!error.is_lock_timeout());
     assert!(!archive(&database).entries.is_empty());
+}
+
+/// Everything about a session that `pg_dump` could leave behind.
+fn state(conn: &mut Connection) -> Vec<Option<String>> {
+    let sql = "SELECT
+        (SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_catalog.pg_settings),
+        (SELECT string_agg(relation::pg_catalog.regclass || ' ' || mode, ' ' ORDER BY relation, mode)
+           FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'relation'),
+        (SELECT count(*)::text FROM pg_catalog.pg_prepared_statements),
+        pg_catalog.pg_current_snapshot()::text";
+    let rows = conn.query(sql).unwrap();
+    assert_eq!(conn.transaction_status(), TransactionStatus::Open);
+    let mut found: Vec<Option<String>> =
+        (0..4).map(|n| rows[0].get(n).map(str::to_owned)).collect();
+    for name in ["client_encoding", "DateStyle", "search_path"] {
+        found.push(conn.parameter(name).map(str::to_owned));
+    }
+    found
+}
+
+#[test]
+fn pg_dump_in_a_session_of_ours_sees_its_snapshot_and_leaves_it_as_it_was() {
+    for version in ["15", "17", "18"] {
+        let Some(server) = Server::find(version) else {
+            continue;
+        };
+        let database = server.rich(&format!("within_{version}"));
+        database.sql("CREATE VIEW public.blocked AS SELECT 1 AS one");
+        let settings = settings(&database);
+        let mut conn = settings.connect(&session_options()).unwrap();
+        conn.execute("SET lock_timeout = 12345; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            .unwrap();
+        let rows = conn.query("SELECT pg_catalog.pg_export_snapshot()");
+        let id = rows.unwrap()[0].get(0).unwrap().to_owned();
+        // The first look takes locks of its own.
+        state(&mut conn);
+        let before = state(&mut conn);
+        let own = archive(&database);
+        database.sql("CREATE TABLE public.made_since (id int)");
+        let import = || {
+            let mut other = settings.connect(&session_options()).unwrap();
+            snapshot::import(&mut other, std::slice::from_ref(&id)).unwrap();
+        };
+
+        let request = SchemaRequest {
+            lock_wait_timeout: Some(Duration::from_secs(10)),
+            extra: vec!["--encoding=UTF8".to_owned()],
+            ..Default::default()
+        };
+        let (within, said) = pg_dump(&server)
+            .schema_within(&mut conn, &settings, &request, |_| import())
+            .unwrap();
+        assert_eq!(said, "");
+        let late = |entry: &TocEntry| list_line(entry).to_lossy().contains("made_since");
+        assert!(!within.entries.iter().any(late));
+        let entries = |archive: &Archive| -> Vec<String> {
+            let text = |entry: &TocEntry| format!("{:?} {:?}", entry.tag, entry.defn);
+            archive.entries.iter().map(text).collect()
+        };
+        assert_eq!(entries(&within), entries(&own));
+        assert_eq!(state(&mut conn), before);
+        import();
+
+        // It meets an error of the server's, which would end a transaction without a savepoint.
+        let wrong = SchemaRequest {
+            extra: vec!["--role=nobody_of_that_name".to_owned()],
+            ..Default::default()
+        };
+        let error = pg_dump(&server)
+            .schema_within(&mut conn, &settings, &wrong, |_| {})
+            .unwrap_err();
+        assert!(error.to_string().contains("nobody_of_that_name"), "{error}");
+        assert_eq!(state(&mut conn), before);
+
+        let quoting = SchemaRequest {
+            extra: vec!["--quote-all-identifiers".to_owned()],
+            ..Default::default()
+        };
+        // It is killed while the server works for it.
+        let mut other = settings.connect(&session_options()).unwrap();
+        other
+            .execute("BEGIN; ALTER VIEW public.blocked SET (security_barrier)")
+            .unwrap();
+        std::thread::scope(|scope| {
+            let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'public.blocked'::regclass AND NOT granted";
+            let database = &database;
+            let started = |killer: PgDumpKiller| {
+                scope.spawn(move || {
+                    eventually(database, waits, "1");
+                    killer.kill();
+                });
+            };
+            let began = Instant::now();
+            let error = pg_dump(&server)
+                .schema_within(&mut conn, &settings, &quoting, started)
+                .unwrap_err();
+            assert!(matches!(error, PgDumpError::Failed { .. }), "{error}");
+            assert!(began.elapsed() < Duration::from_secs(10), "it hung");
+        });
+        assert_eq!(state(&mut conn), before);
+        import();
+    }
 }

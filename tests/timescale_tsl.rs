@@ -8,8 +8,8 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use common::equal::{assert_equal, differences, digests, not_analysed};
-use common::program::{Repo, finish};
+use common::equal::{assert_equal, digests, not_analysed};
+use common::program::Repo;
 use common::testbed::{Database, Server, conninfo, sql_file};
 use common::timescale::{
     assert_alike, assert_awake, assert_same, both, both_refuse, contents, views,
@@ -377,7 +377,7 @@ fn part_of_the_history_comes_back_with_aggregates_and_jobs_and_works() {
                     "{ranges} AND range_end > '2025-01-20' AND range_start < '2025-02-20'"
                 ))
             );
-            assert_eq!(missing_values(part).contains("unit"), true);
+            assert!(missing_values(part).contains("unit"));
         }
         assert_same(&contents(&one), &contents(&two));
         assert_same(&views(&one), &views(&two));
@@ -561,7 +561,7 @@ fn dumps_while_chunks_are_compressed_and_dropped_and_aggregates_refreshed_are_co
         }
         let ids = (0..10).map(|n| {
             let arguments = ["dump", "-d", &dbname, "-j", "2"];
-            let done = finish(repo.finding(&server, &arguments));
+            let done = repo.run(&server, &arguments);
             assert_eq!(done.code, 0, "dump {n}: {}", done.stderr);
             done.stdout.lines().last().unwrap().to_owned()
         });

@@ -100,6 +100,7 @@ pub fn run(args: &Args) -> Outcome {
             Compress::Best => Effort::Best,
         },
         pg_dump: args.pg_dump.clone(),
+        path: std::env::var_os("PATH"),
         tags: args.tags.clone(),
         lock_wait_timeout: args.lock_wait_timeout,
         exclude_tables: args.exclude_tables.clone(),
@@ -121,6 +122,8 @@ pub fn run(args: &Args) -> Outcome {
         print_json(&serde_json::json!({
             "snapshot_id": report.id.to_string(),
             "snapshot": snapshot,
+            "hypertables": report.counts.hypertables,
+            "chunks": report.counts.chunks,
             "skipped": report.skipped,
         }))?;
         return Ok(exit);
@@ -129,7 +132,7 @@ pub fn run(args: &Args) -> Outcome {
         eprintln!("note: {warning}");
     }
     if !args.quiet {
-        let totals = &snapshot.totals;
+        let (totals, counts) = (&snapshot.totals, &report.counts);
         outln!(
             "dumped    {} from {}:{} (PostgreSQL {})",
             snapshot.source.database,
@@ -146,7 +149,7 @@ pub fn run(args: &Args) -> Outcome {
         outln!(
             "read      {} rows of {}, {} in {} ({}/s)",
             render::count(totals.rows),
-            render::plural(totals.tables, "table", "tables"),
+            render::counts(counts.tables, counts.hypertables, counts.chunks),
             render::bytes(totals.source_bytes),
             render::seconds(totals.seconds),
             render::bytes((totals.source_bytes as f64 / totals.seconds.max(0.001)) as u64),
@@ -158,7 +161,7 @@ pub fn run(args: &Args) -> Outcome {
         );
     }
     outln!("{}", report.id);
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 #[cfg(test)]

@@ -105,7 +105,12 @@ impl Progress for Shown {
                 "creating {}",
                 render::plural(*entries as u64, "object", "objects")
             )),
-            Stage::Rows { bytes, tables } => {
+            Stage::Rows {
+                bytes,
+                tables,
+                hypertables,
+                chunks,
+            } => {
                 self.total.store(*bytes, Ordering::Relaxed);
                 let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
                 line.began = Instant::now();
@@ -119,7 +124,7 @@ impl Progress for Shown {
                 ) {
                     self.bar.set_style(style.progress_chars("━╸ "));
                 }
-                self.say(render::plural(*tables as u64, "table", "tables"));
+                self.say(render::counts(*tables, *hypertables, *chunks));
             }
             Stage::PostData => self.say("privileges and refreshes".to_owned()),
             Stage::Committing => self.say("writing the snapshot".to_owned()),

@@ -114,6 +114,19 @@ pub enum Align {
     Right,
 }
 
+/// `3 tables, 2 hypertables with 60 chunks`.
+pub fn counts(tables: u64, hypertables: u64, chunks: u64) -> String {
+    let tables = plural(tables, "table", "tables");
+    if hypertables == 0 {
+        return tables;
+    }
+    format!(
+        "{tables}, {} with {}",
+        plural(hypertables, "hypertable", "hypertables"),
+        plural(chunks, "chunk", "chunks")
+    )
+}
+
 /// `1 row`, `2 rows`.
 pub fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
@@ -131,6 +144,8 @@ mod tests {
         assert_eq!(bytes(999_600), "1.00 MB");
         assert_eq!(count(21_600_000), "21,600,000");
         assert_eq!(count(12), "12");
+        assert_eq!(counts(1, 0, 0), "1 table");
+        assert_eq!(counts(3, 1, 60), "3 tables, 1 hypertable with 60 chunks");
         assert_eq!(seconds(5.72), "5.7 s");
         assert_eq!(seconds(125.0), "2 min 05 s");
         assert_eq!(seconds(3725.0), "1 h 02 min");

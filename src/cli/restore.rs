@@ -41,6 +41,10 @@ pub struct Args {
     exclude_tables: Vec<Pattern>,
     #[command(flatten)]
     part: History,
+    /// Make hypertables anew with the TimescaleDB that the target has, whatever its version, and load their rows through
+    /// them; what cannot be carried is listed before anything starts
+    #[arg(long)]
+    portable: bool,
     /// Restore no owners: everything belongs to the role that connects
     #[arg(short = 'O', long)]
     no_owner: bool,
@@ -90,6 +94,7 @@ pub fn run(args: &Args) -> Outcome {
         hypertables: args.hypertables.clone(),
         exclude_tables: args.exclude_tables.clone(),
         part: args.part.part(),
+        portable: args.portable,
         render: RenderOptions {
             no_owner: args.no_owner,
             no_privileges: args.no_privileges,
@@ -98,7 +103,10 @@ pub fn run(args: &Args) -> Outcome {
         analyze: !args.no_analyze,
         continue_on_error: args.continue_on_error,
     };
-    let opened = restore::open(&repo, snapshot)?;
+    let mut opened = restore::open(&repo, snapshot)?;
+    if args.portable {
+        opened = opened.portable();
+    }
     if args.dry_run {
         return dry_run(args, &id, &opened, &options);
     }
@@ -126,10 +134,13 @@ pub fn run(args: &Args) -> Outcome {
             "snapshot_id": id.to_string(),
             "database": report.database,
             "entries": report.entries,
-            "tables": report.tables,
+            "tables": report.counts.tables,
+            "hypertables": report.counts.hypertables,
+            "chunks": report.counts.chunks,
             "rows": report.rows,
             "payload_bytes": report.payload_bytes,
             "seconds": report.seconds,
+            "left_out": report.left_out,
             "failures": failures,
         }))?;
     } else {
@@ -146,14 +157,18 @@ pub fn run(args: &Args) -> Outcome {
             outln!(
                 "loaded    {} rows of {}, {} ({}/s); {}",
                 render::count(report.rows),
-                render::plural(report.tables, "table", "tables"),
+                render::counts(
+                    report.counts.tables,
+                    report.counts.hypertables,
+                    report.counts.chunks
+                ),
                 render::bytes(report.payload_bytes),
                 render::bytes((report.payload_bytes as f64 / report.seconds.max(0.001)) as u64),
                 render::plural(report.entries, "schema entry", "schema entries"),
             );
         }
     }
-    if report.failures.is_empty() {
+    if report.failures.is_empty() && report.left_out.is_empty() {
         Ok(Exit::Done)
     } else {
         Ok(Exit::Partly)
@@ -167,7 +182,9 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
         print_json(&serde_json::json!({
             "snapshot_id": id.to_string(),
             "entries": outline.entries,
-            "tables": outline.tables.len(),
+            "tables": outline.counts.tables,
+            "hypertables": outline.counts.hypertables,
+            "chunks": outline.counts.chunks,
             "rows": outline.rows,
             "payload_bytes": outline.payload_bytes,
             "problems": problems.to_string().lines().collect::<Vec<_>>(),
@@ -184,7 +201,11 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
         outln!(
             "would load {} rows of {}, {}{}",
             render::count(outline.rows),
-            render::plural(outline.tables.len() as u64, "table", "tables"),
+            render::counts(
+                outline.counts.tables,
+                outline.counts.hypertables,
+                outline.counts.chunks
+            ),
             render::bytes(outline.payload_bytes),
             if outline.tables.is_empty() {
                 ""
@@ -192,11 +213,12 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
                 ", the largest first:"
             }
         );
-        for (name, rows, bytes) in outline.tables.iter().take(10) {
+        for item in outline.tables.iter().take(10) {
             outln!(
-                "  {:>9}  {name} ({} rows)",
-                render::bytes(*bytes),
-                render::count(*rows)
+                "  {:>9}  {} ({} rows)",
+                render::bytes(item.payload_bytes),
+                item.name,
+                render::count(item.rows)
             );
         }
         if !problems.is_empty() {

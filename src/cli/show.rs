@@ -1,6 +1,7 @@
 //! `pgtide show`
 
 use pgtide::restore;
+use pgtide::timescale::contents;
 
 use super::common::{Repo, Which, print_json};
 use super::render::{self, Align};
@@ -23,6 +24,7 @@ pub fn run(args: &Args) -> Outcome {
     let opened = restore::open(&repo, snapshot)?;
     let snapshot = &opened.snapshot;
     if args.json {
+        let labels = opened.model.labels();
         let tables: Vec<_> = opened
             .tables
             .iter()
@@ -30,6 +32,7 @@ pub fn run(args: &Args) -> Outcome {
                 serde_json::json!({
                     "schema": t.schema,
                     "name": t.name,
+                    "chunk": labels.get(&(t.schema.clone(), t.name.clone())),
                     "rows": t.digest.rows,
                     "digest": t.digest.to_string(),
                     "source_bytes": t.source_bytes,
@@ -47,6 +50,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let source = &snapshot.source;
     let totals = &snapshot.totals;
+    let counts = opened.counts();
     outln!("snapshot    {id}");
     outln!("time        {}", render::time(snapshot.time));
     outln!(
@@ -67,7 +71,7 @@ pub fn run(args: &Args) -> Outcome {
     outln!(
         "content     {} rows of {}, {}, {}",
         render::count(totals.rows),
-        render::plural(totals.tables, "table", "tables"),
+        render::counts(counts.tables, counts.hypertables, counts.chunks),
         render::bytes(totals.source_bytes),
         render::plural(totals.entries, "schema entry", "schema entries"),
     );
@@ -86,26 +90,37 @@ pub fn run(args: &Args) -> Outcome {
         outln!("note        {warning}");
     }
     outln!("");
-    let rows: Vec<Vec<String>> = opened
-        .tables
+    let items = contents::items(&opened.model, opened.tables.iter());
+    let hypertables = items.iter().any(|item| item.chunks.is_some());
+    let compressed = items.iter().any(|item| item.compressed > 0);
+    let mut header = vec![("TABLE", Align::Left)];
+    if hypertables {
+        header.push(("CHUNKS", Align::Right));
+    }
+    if compressed {
+        header.push(("COMPRESSED", Align::Right));
+    }
+    header.extend(["ROWS", "SIZE", "PAYLOAD"].map(|name| (name, Align::Right)));
+    let rows: Vec<Vec<String>> = items
         .iter()
-        .map(|t| {
-            vec![
-                format!("{}.{}", t.schema, t.name),
-                render::count(t.digest.rows),
-                render::bytes(t.source_bytes),
-                render::bytes(t.payload_bytes),
-            ]
+        .map(|item| {
+            let mut row = vec![item.name.clone()];
+            if hypertables {
+                row.push(item.chunks.map(render::count).unwrap_or_default());
+            }
+            if compressed {
+                let number = item.chunks.map(|_| render::count(item.compressed));
+                row.push(number.unwrap_or_default());
+            }
+            row.push(render::count(item.rows));
+            row.push(render::bytes(item.source_bytes));
+            row.push(render::bytes(item.payload_bytes));
+            row
         })
         .collect();
-    render::table(
-        &[
-            ("TABLE", Align::Left),
-            ("ROWS", Align::Right),
-            ("SIZE", Align::Right),
-            ("PAYLOAD", Align::Right),
-        ],
-        &rows,
-    );
+    render::table(&header, &rows);
+    if compressed {
+        outln!("\nROWS are those outside compressed chunks; SIZE and PAYLOAD are of all.");
+    }
     Ok(Exit::Done)
 }

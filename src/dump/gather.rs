@@ -181,8 +181,9 @@ impl Run<'_> {
             encoded?;
             match read {
                 Err(WorkerError::Stopped) => {
-                    schema?;
+                    // Nothing ends the reading of sequences but its own error; pg_dump is ended with everything else.
                     sequences?;
+                    schema?;
                     return Err(WorkerError::Stopped.into());
                 }
                 other => other?,
@@ -229,12 +230,71 @@ impl Run<'_> {
         })
     }
 
-    /// Runs `pg_dump` beside the readers. It waits for locks itself: an ALTER TABLE that queued between our locks and
-    /// its own makes it give up in time, and it is started again.
+    /// Runs `pg_dump` beside the readers.
     fn schema(
         &self,
         snapshot_ids: &[String],
         encoding: &str,
+        shared: &Shared<'_>,
+    ) -> Result<Archive, DumpError> {
+        // One encoding for all entries, whatever the database's own; and bytes where it says nothing of them.
+        let encoding = match encoding {
+            "SQL_ASCII" => encoding,
+            _ => "UTF8",
+        };
+        let request = SchemaRequest {
+            snapshot: None,
+            lock_wait_timeout: Some(self.options.lock_wait_timeout),
+            extra: vec![format!("--encoding={encoding}")],
+        };
+        if self.pg_dump.is_local() {
+            self.schema_at_holder(&request, shared)
+        } else {
+            self.schema_beside(request, snapshot_ids, shared)
+        }
+    }
+
+    /// In a holder's session, which has the locks and the MVCC snapshot. It may still meet a lock that no holder has: on
+    /// a view, or on a chunk that was made since.
+    fn schema_at_holder(
+        &self,
+        request: &SchemaRequest,
+        shared: &Shared<'_>,
+    ) -> Result<Archive, DumpError> {
+        let mut lost = None;
+        // The last one first: the first is the one whose loss would hurt most.
+        for holder in shared.holders.iter().rev() {
+            let mut attempt = 1;
+            while !shared.stopped() {
+                let result = {
+                    let mut conn = holder.lock().unwrap_or_else(PoisonError::into_inner);
+                    let started = |killer| shared.set_child(killer);
+                    self.pg_dump
+                        .schema_within(&mut conn, self.settings, request, started)
+                };
+                match result {
+                    Err(error) if error.is_session_lost() => {
+                        lost = Some(error);
+                        break;
+                    }
+                    Err(error) if error.is_lock_timeout() && attempt < PG_DUMP_ATTEMPTS => {
+                        shared.note_waiters();
+                        attempt += 1;
+                    }
+                    other => return Ok(other?.0),
+                }
+            }
+        }
+        Err(lost.map_or(WorkerError::Stopped.into(), DumpError::from))
+    }
+
+    /// Over a connection of its own: a command that was given may run in a container or on another machine. It waits for
+    /// locks itself: an ALTER TABLE that queued between our locks and its own makes it give up in time, and it is
+    /// started again.
+    fn schema_beside(
+        &self,
+        mut request: SchemaRequest,
+        snapshot_ids: &[String],
         shared: &Shared<'_>,
     ) -> Result<Archive, DumpError> {
         let connection = ChildConnection {
@@ -246,21 +306,12 @@ impl Run<'_> {
                 .collect(),
             conninfo: self.settings.child_conninfo(),
         };
-        let mut extra = Vec::new();
-        if encoding != "SQL_ASCII" {
-            // One encoding for all entries, whatever the database's own.
-            extra.push("--encoding=UTF8".to_owned());
-        }
         let mut ids = snapshot_ids.iter();
-        let mut request = SchemaRequest {
-            snapshot: ids.next().cloned(),
-            lock_wait_timeout: Some(self.options.lock_wait_timeout),
-            extra,
-        };
+        request.snapshot = ids.next().cloned();
         let mut attempt = 1;
         loop {
             let running = self.pg_dump.schema(&connection, &request)?;
-            *shared.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(running.killer());
+            shared.set_child(running.killer());
             match running.wait() {
                 Err(error) if error.is_lock_timeout() && attempt < PG_DUMP_ATTEMPTS => {
                     shared.note_waiters();

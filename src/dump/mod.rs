@@ -9,19 +9,21 @@ mod types;
 mod worker;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use crate::pg::catalog::{self, DatabaseFacts};
+use crate::pg::catalog::{self, DatabaseFacts, Name};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::pg_dump::{PgDump, PgDumpError};
 use crate::pg::snapshot::{self, SnapshotError};
 use crate::pg::{Settings, session_options};
 use crate::progress::{Progress, Stage};
-use crate::repo::model::{Extension, Root, Snapshot, Source, TableRecord, Totals};
+use crate::repo::model::{Extension, Root, Snapshot, Source, TableRecord, TableRole, Totals};
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
 use crate::rows::{BlockId, Effort};
 use crate::schema;
 use crate::schema::pattern::{Pattern, Patterns};
+use crate::timescale::contents::Counts;
 use crate::timescale::part::Part;
 use crate::timescale::reading::{self, ReadingError, Wanted};
 
@@ -43,6 +45,8 @@ pub struct DumpOptions {
     pub effort: Effort,
     /// The command to run as `pg_dump`, if not the one that is found.
     pub pg_dump: Option<String>,
+    /// Where it is looked for before the usual places, in the form of `PATH`.
+    pub path: Option<OsString>,
     /// Tags of the snapshot.
     pub tags: Vec<String>,
     /// How long to wait for a table's lock.
@@ -62,6 +66,8 @@ pub struct DumpReport {
     pub id: SnapshotId,
     /// What it says of itself.
     pub snapshot: Snapshot,
+    /// Tables, hypertables and chunks.
+    pub counts: Counts,
     /// What was left out, and why.
     pub skipped: Vec<String>,
 }
@@ -139,12 +145,13 @@ pub fn run(
             writer.abort()?;
             Err(DumpError::Interrupted)
         }
-        Ok((snapshot, skipped)) => {
+        Ok((snapshot, counts, skipped)) => {
             progress.stage(&Stage::Committing);
             let id = writer.commit(snapshot.clone())?;
             Ok(DumpReport {
                 id,
                 snapshot,
+                counts,
                 skipped,
             })
         }
@@ -167,7 +174,7 @@ fn dump(
     options: &DumpOptions,
     interrupt: &Interrupt,
     progress: &dyn Progress,
-) -> Result<(Snapshot, Vec<String>), DumpError> {
+) -> Result<(Snapshot, Counts, Vec<String>), DumpError> {
     let began = Instant::now();
     let mut watcher = options
         .settings
@@ -198,7 +205,7 @@ fn dump(
         None => catalog::default_jobs(&mut watcher)
             .map_err(server("could not ask for the free connections"))?,
     };
-    let pg_dump = PgDump::find(options.pg_dump.as_deref(), version)?;
+    let pg_dump = PgDump::find(options.pg_dump.as_deref(), options.path.as_deref(), version)?;
     let reader = repo.reader()?;
     let previous = previous_tables(repo, &reader, &settings, &facts)?;
 
@@ -233,10 +240,12 @@ fn dump(
         jobs,
     )
     .map_err(server("could not read the tables' columns and sizes"))?;
-    progress.stage(&Stage::Rows {
-        bytes: planned.bytes,
-        tables: planned.tables.len(),
-    });
+    let plain = planned.tables.iter().filter(|t| t.role == TableRole::Plain);
+    let names: Vec<Name> = plain
+        .map(|t| (t.relation.schema.clone(), t.relation.name.clone()))
+        .collect();
+    let counts = Counts::of(&special.model, names.iter());
+    progress.stage(&counts.stage(planned.bytes));
 
     let run = Run {
         repo,
@@ -304,7 +313,7 @@ fn dump(
         warnings: read.warnings,
         root,
     };
-    Ok((snapshot, read.skipped))
+    Ok((snapshot, counts, read.skipped))
 }
 
 /// The patterns of what is left out. Those without a schema look where the role's own search path does.

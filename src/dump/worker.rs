@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use crate::pg::catalog;
@@ -101,6 +101,11 @@ impl Shared<'_> {
             .pop_front()
     }
 
+    /// Says which `pg_dump` runs.
+    pub fn set_child(&self, killer: PgDumpKiller) {
+        *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(killer);
+    }
+
     /// Ends `pg_dump`, if it runs.
     pub fn kill_child(&self) {
         let child = self
@@ -191,8 +196,12 @@ impl Shared<'_> {
         output: &Output<'_>,
     ) -> Result<(), UnitError> {
         let mut last = None;
-        // The last one first: the first is the one whose loss would hurt most.
-        for holder in self.holders.iter().rev() {
+        // The last one first: the first is the one whose loss would hurt most. But pg_dump may have that one for long.
+        let mut order: Vec<&Mutex<Connection>> = self.holders.iter().rev().collect();
+        order.sort_by_cached_key(|holder| {
+            matches!(holder.try_lock(), Err(TryLockError::WouldBlock))
+        });
+        for holder in order {
             let mut conn = holder.lock().unwrap_or_else(PoisonError::into_inner);
             let _registration = self.interrupt.register(conn.cancel_token());
             let sql = read::unit_sql(self.tables, segments);

@@ -218,13 +218,17 @@ impl Connection {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         let built = self.query_message(&mut out, sql.as_ref());
-        let result = built.and_then(|()| {
-            self.busy = true;
-            self.write(&out)
-        });
+        let result = built.and_then(|()| self.send_message(&out));
         self.out = out;
         self.out.shrink_to(KEPT_BUFFER);
         result
+    }
+
+    /// Sends a message that was built elsewhere and asks for an answer.
+    pub(super) fn send_message(&mut self, message: &[u8]) -> Result<(), Error> {
+        self.check_free()?;
+        self.busy = true;
+        self.write(message)
     }
 
     pub(super) fn query_message(&self, out: &mut Vec<u8>, sql: &[u8]) -> Result<(), Error> {
@@ -445,6 +449,12 @@ impl Connection {
     /// A parameter the server reports of itself: `server_version`, `server_encoding`, `TimeZone` ...
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
+    }
+
+    /// All of them.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.parameters.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The server process that serves this session.

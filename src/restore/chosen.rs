@@ -7,10 +7,11 @@ use crate::repo::model::{TableRecord, TableRole};
 use crate::schema::pattern::Patterns;
 use crate::schema::{closure, statements};
 use crate::timescale;
+use crate::timescale::contents::Counts;
 use crate::timescale::part;
 
 use super::exec::entry_name;
-use super::{Opened, RestoreError, RestoreOptions, hypertables};
+use super::{Opened, RestoreError, RestoreOptions, hypertables, portable};
 
 /// The entries and tables to restore.
 pub struct Chosen {
@@ -26,8 +27,12 @@ pub struct Chosen {
     pub whole: bool,
     /// Whether hypertables are restored as such.
     hypertables: bool,
+    /// Tables with rows that are loaded.
+    loaded: HashSet<Name>,
     /// What the user should know of the choice.
     pub notes: Vec<String>,
+    /// What cannot come along, though it was wanted.
+    pub left_out: Vec<String>,
 }
 
 impl Chosen {
@@ -45,9 +50,23 @@ impl Chosen {
         }
         let left_out = options.part.left_out(&opened.model, snapshot, &excluded)?;
         let mut notes = left_out.notes;
-        let gone = closure::with_dependents(&opened.entries, &|name| {
+        let mut gone = closure::with_dependents(&opened.entries, &|name| {
             left_out.relations.contains(name) || exclude.matches(name)
         });
+        let mut not_portable = Vec::new();
+        if options.portable {
+            let anew = closure::with_dependents(&opened.entries, &|name| {
+                portable::is_made_anew(opened, name)
+            });
+            not_portable = portable::dependents(opened, &(&anew - &gone));
+            gone.extend(anew);
+            let entries = opened.entries.iter().enumerate();
+            let own = entries.filter(|(_, e)| {
+                timescale::portable::is_own(e)
+                    || timescale::is_before_restoring(e, &opened.snapshot.source)
+            });
+            gone.extend(own.map(|(n, _)| n));
+        }
         let wanted = if !options.hypertables.is_empty() {
             by_hypertable(opened, &options.hypertables, &gone, &mut notes)?
         } else if whole {
@@ -76,13 +95,26 @@ impl Chosen {
             .filter_map(|(entry, _)| closure::relation(entry))
             .collect();
         let hypertables = whole || !options.hypertables.is_empty();
+        let mut loaded = created.clone();
+        if options.portable && hypertables {
+            // Their rows go where their hypertable is.
+            for chunk in &opened.model.chunks {
+                let hypertable = opened.model.hypertables.get(&chunk.hypertable);
+                if hypertable.is_some_and(|h| created.contains(&h.table))
+                    && !left_out.relations.contains(&chunk.table)
+                {
+                    loaded.insert(chunk.table.clone());
+                }
+            }
+        }
         let after_catalog = if hypertables {
             hypertables::after_catalog(opened)
         } else {
             BTreeSet::new()
         };
         let tables = opened.tables.iter().map(|t| match t.role {
-            TableRole::Plain => created.contains(&(t.schema.clone(), t.name.clone())),
+            TableRole::Plain => loaded.contains(&(t.schema.clone(), t.name.clone())),
+            _ if options.portable && hypertables::is_catalog(t) => false,
             TableRole::ExtensionConfig { .. }
             | TableRole::LargeObjects
             | TableRole::LargeObjectMetadata
@@ -94,8 +126,10 @@ impl Chosen {
             after_catalog,
             created,
             whole,
-            hypertables,
+            hypertables: hypertables && !options.portable,
+            loaded,
             notes,
+            left_out: not_portable,
         })
     }
 
@@ -107,6 +141,16 @@ impl Chosen {
     /// Whether this restore creates the relation.
     pub fn restores(&self, relation: &Name) -> bool {
         self.created.contains(relation)
+    }
+
+    /// Whether rows of the table are loaded, wherever they go.
+    pub fn loads(&self, relation: &Name) -> bool {
+        self.loaded.contains(relation)
+    }
+
+    /// Tables, hypertables and chunks whose rows are loaded.
+    pub fn counts(&self, opened: &Opened) -> Counts {
+        opened.counts_where(|n| self.tables[n])
     }
 
     /// The version of TimescaleDB to restore, if any.

@@ -16,7 +16,7 @@ use super::chosen::Chosen;
 use super::exec::{Failure, Halt, Session, Work, entry_name};
 use super::steps::Restore;
 use super::target::session_options;
-use super::{Opened, RestoreError, RestoreOptions, load, plan, server};
+use super::{Opened, RestoreError, RestoreOptions, load, plan, portable, server};
 
 /// TimescaleDB's catalog as a snapshot has it.
 pub fn catalog(reader: &Reader, tables: &[TableRecord]) -> Result<Catalog, RestoreError> {
@@ -96,11 +96,15 @@ pub fn problems(
     chosen: &Chosen,
     conn: &mut Connection,
 ) -> Result<Vec<String>, Error> {
+    if options.portable {
+        let problems = timescale::problem(conn, None, false)?.into_iter();
+        return Ok(problems.chain(portable::problem(opened, chosen)).collect());
+    }
     let Some(version) = chosen.timescale(opened) else {
         return Ok(Vec::new());
     };
     let here = !options.create;
-    let mut problems: Vec<String> = timescale::problem(conn, version, here)?
+    let mut problems: Vec<String> = timescale::problem(conn, Some(version), here)?
         .into_iter()
         .collect();
     let compressed = opened.model.chunks.iter().any(|c| {
@@ -284,8 +288,12 @@ impl Restore<'_> {
 
     /// A session in which the extension is at work.
     pub fn connect_awake(&self) -> Result<Connection, RestoreError> {
+        let mut options = session_options(self.opened);
+        if self.timescale.is_some() {
+            options = state::awake(options);
+        }
         self.settings
-            .connect(&state::awake(session_options(self.opened)))
+            .connect(&options)
             .map_err(server("could not connect to the target"))
     }
 
@@ -415,7 +423,7 @@ impl Restore<'_> {
         let missing = model
             .chunks
             .iter()
-            .filter(|chunk| !self.chosen.restores(&chunk.table));
+            .filter(|chunk| !self.chosen.loads(&chunk.table));
         let partly: HashSet<&Name> = missing
             .filter_map(|chunk| Some(&model.hypertables.get(&chunk.hypertable)?.table))
             .collect();

@@ -7,6 +7,7 @@ mod large_objects;
 mod load;
 mod mark;
 mod plan;
+mod portable;
 mod preflight;
 mod schedule;
 mod steps;
@@ -17,11 +18,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::pg::archive::TocEntry;
-use crate::pg::catalog::{self, quote_literal};
+use crate::pg::catalog::{self, Name, quote_literal};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::{Connection, Error, Settings};
 use crate::progress::Progress;
-use crate::repo::model::{Root, SequenceValue, Snapshot, TableRecord};
+use crate::repo::model::{Root, SequenceValue, Snapshot, TableRecord, TableRole};
 use crate::repo::{Reader, RepoError, Repository, lists};
 use crate::schema;
 use crate::schema::closure;
@@ -30,6 +31,7 @@ use crate::schema::pattern::Pattern;
 use crate::schema::statements::RenderOptions;
 use crate::timescale;
 use crate::timescale::catalog::{Catalog, CatalogError, Model};
+use crate::timescale::contents::{self, Counts, Item};
 use crate::timescale::part::{Part, PartError};
 
 pub use exec::{Failure, entry_name};
@@ -59,6 +61,8 @@ pub struct RestoreOptions {
     pub exclude_tables: Vec<Pattern>,
     /// Which part of the hypertables' history.
     pub part: Part,
+    /// Make hypertables anew by the public functions of the target's TimescaleDB, whatever its version.
+    pub portable: bool,
     /// What is left out of statements.
     pub render: RenderOptions,
     /// Collect statistics at the end.
@@ -74,14 +78,16 @@ pub struct RestoreReport {
     pub database: String,
     /// Entries restored.
     pub entries: u64,
-    /// Tables loaded.
-    pub tables: u64,
+    /// Tables, hypertables and chunks loaded.
+    pub counts: Counts,
     /// Rows loaded.
     pub rows: u64,
     /// Bytes of payload loaded.
     pub payload_bytes: u64,
     /// Seconds altogether.
     pub seconds: f64,
+    /// What could not come along, known before anything was touched.
+    pub left_out: Vec<String>,
     /// What could not be restored.
     pub failures: Vec<Failure>,
 }
@@ -215,6 +221,23 @@ pub fn open(repo: &Repository, snapshot: Snapshot) -> Result<Opened, RestoreErro
     })
 }
 
+impl Opened {
+    /// Tables, hypertables and chunks.
+    pub fn counts(&self) -> Counts {
+        self.counts_where(|_| true)
+    }
+
+    /// The same of those tables, by their number, for which `wanted` is true.
+    fn counts_where(&self, wanted: impl Fn(usize) -> bool) -> Counts {
+        let tables = self.tables.iter().enumerate();
+        let plain = tables.filter(|(n, t)| t.role == TableRole::Plain && wanted(*n));
+        let names: Vec<Name> = plain
+            .map(|(_, t)| (t.schema.clone(), t.name.clone()))
+            .collect();
+        Counts::of(&self.model, names.iter())
+    }
+}
+
 /// Restores an opened snapshot.
 pub fn run(
     opened: &Opened,
@@ -233,8 +256,20 @@ pub fn run(
     if !problems.is_empty() {
         return Err(RestoreError::Refused(Box::new(problems)));
     }
+    let anew = if options.portable {
+        Some(portable::plan(opened, options, &chosen, &mut conn)?)
+    } else {
+        None
+    };
+    let left_out = anew
+        .as_ref()
+        .map(|plan| plan.left_out.clone())
+        .unwrap_or_default();
     for note in &chosen.notes {
         progress.note(note);
+    }
+    for name in &left_out {
+        progress.note(&format!("not carried: {name}"));
     }
     let labels = opened.model.labels();
     let label_ids = opened.entries.iter().filter_map(|entry| {
@@ -277,6 +312,7 @@ pub fn run(
         shared: &shared,
         lock_budget: lock_budget(&mut conn)?,
         timescale: chosen.timescale(opened),
+        anew,
         jobs: match options.jobs {
             Some(jobs) => jobs.max(1),
             None => catalog::default_jobs(&mut conn)
@@ -309,10 +345,11 @@ pub fn run(
     Ok(RestoreReport {
         database,
         entries: chosen.entries.iter().filter(|&&chosen| chosen).count() as u64,
-        tables: loaded().count() as u64,
+        counts: chosen.counts(opened),
         rows: loaded().map(|(_, t)| t.digest.rows).sum(),
         payload_bytes: loaded().map(|(_, t)| t.payload_bytes).sum(),
         seconds: began.elapsed().as_secs_f64(),
+        left_out,
         failures,
     })
 }
@@ -324,8 +361,10 @@ pub struct Outline {
     pub entries: u64,
     /// How many there are of each kind, the most frequent first.
     pub kinds: Vec<(String, u64)>,
-    /// Tables with rows, the largest first: name, rows, bytes of payload.
-    pub tables: Vec<(String, u64, u64)>,
+    /// Tables, hypertables and chunks.
+    pub counts: Counts,
+    /// Tables and hypertables with rows, the largest first.
+    pub tables: Vec<Item>,
     /// Rows.
     pub rows: u64,
     /// Bytes of payload.
@@ -350,19 +389,18 @@ pub fn outline(opened: &Opened, options: &RestoreOptions) -> Result<Outline, Res
         .collect();
     kinds.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
     let tables = opened.tables.iter().zip(&chosen.tables);
-    let mut tables: Vec<(String, u64, u64)> = tables
-        .filter(|(table, chosen)| **chosen && table.digest.rows > 0)
-        .map(|(t, _)| {
-            let name = format!("{}.{}", t.schema, t.name);
-            (name, t.digest.rows, t.payload_bytes)
-        })
-        .collect();
-    tables.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
+    let tables = tables
+        .filter(|(_, chosen)| **chosen)
+        .map(|(table, _)| table);
+    let mut tables = contents::items(&opened.model, tables);
+    tables.retain(|item| item.payload_bytes > 0);
+    tables.sort_by_key(|item| std::cmp::Reverse(item.payload_bytes));
     Ok(Outline {
+        counts: chosen.counts(opened),
         entries: kinds.iter().map(|(_, number)| number).sum(),
         kinds,
-        rows: tables.iter().map(|(_, rows, _)| rows).sum(),
-        payload_bytes: tables.iter().map(|(_, _, bytes)| bytes).sum(),
+        rows: tables.iter().map(|item| item.rows).sum(),
+        payload_bytes: tables.iter().map(|item| item.payload_bytes).sum(),
         tables,
     })
 }

@@ -83,10 +83,17 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
             loads.insert(object, numbers);
         }
     }
-    for members in through.values() {
+    for (root, members) in through {
         let all: Vec<usize> = members.iter().filter_map(|(_, load)| *load).collect();
+        // A root may be a table itself, as one of an extension is; its indexes are those of all rows.
+        if let Some(root) = ids.get(&(root.0.as_str(), root.1.as_str())) {
+            let bytes = members.iter().filter(|(_, load)| load.is_some());
+            let bytes = bytes.filter_map(|(object, _)| payload.get(object)).sum();
+            payload.insert(*root, bytes);
+            loads.entry(*root).or_default().extend(&all);
+        }
         for (object, _) in members {
-            loads.insert(*object, all.clone());
+            loads.insert(object, all.clone());
         }
     }
     let barrier = plan.push(

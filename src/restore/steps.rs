@@ -11,7 +11,8 @@ use crate::progress::{Progress, Stage};
 use crate::repo::model::{SequenceValue, TableRole};
 use crate::schema;
 use crate::schema::graph::Pass;
-use crate::timescale::state;
+use crate::timescale::portable::Portable;
+use crate::timescale::{self, state};
 
 use super::chosen::Chosen;
 use super::exec::{self, Failure, Halt, Session, Shared, Work};
@@ -44,6 +45,8 @@ pub struct Restore<'a> {
     pub lock_budget: usize,
     /// The version of TimescaleDB to restore, if any.
     pub timescale: Option<&'a str>,
+    /// What the public functions of another version do instead, if it is to be restored so.
+    pub anew: Option<Portable>,
     /// Sessions that work in parallel.
     pub jobs: usize,
 }
@@ -60,6 +63,9 @@ impl Restore<'_> {
             // state.
             self.begin_timescale()?;
             serial = self.session(self.connect()?);
+        }
+        if self.anew.is_some() {
+            self.begin_portable()?;
         }
         if self.steps(&mut serial.0).is_err() {
             return Ok(());
@@ -84,6 +90,9 @@ impl Restore<'_> {
         let pre: Vec<usize> = self.graph_pre();
         self.progress.stage(&Stage::PreData { entries: pre.len() });
         self.entries(serial, &pre)?;
+        if let Some(anew) = &self.anew {
+            self.portable_steps(serial, &anew.create)?;
+        }
         self.configuration(serial)?;
         self.sequences(serial)?;
         large_objects::restore(serial.conn(), self.opened, self.shared, &self.chosen.tables)?;
@@ -99,6 +108,9 @@ impl Restore<'_> {
     fn last_steps(&self, serial: &mut Session<'_>) -> Result<(), Halt> {
         self.after_catalog(serial)?;
         self.pass(serial, Pass::Last)?;
+        if let Some(anew) = &self.anew {
+            self.portable_steps(serial, &anew.settings)?;
+        }
         if self.options.analyze {
             self.analyze(serial, "'m'")?;
         }
@@ -245,7 +257,10 @@ impl Restore<'_> {
     fn sequences(&self, session: &mut Session<'_>) -> Result<(), Halt> {
         let wanted = |s: &&SequenceValue| {
             let name = (s.schema.clone(), s.name.clone());
-            (s.extension.is_some() && self.chosen.whole) || self.chosen.restores(&name)
+            let of_extension = s.extension.as_deref().is_some_and(|extension| {
+                self.chosen.whole && (self.anew.is_none() || extension != timescale::EXTENSION)
+            });
+            of_extension || self.chosen.restores(&name)
         };
         let mut batch = Vec::new();
         for sequence in self.opened.sequences.iter().filter(wanted) {
@@ -276,10 +291,8 @@ impl Restore<'_> {
             graph: &self.opened.graph,
         };
         let bytes = self.chosen_bytes();
-        self.progress.stage(&Stage::Rows {
-            bytes,
-            tables: self.chosen.tables.iter().filter(|&&chosen| chosen).count(),
-        });
+        self.progress
+            .stage(&self.chosen.counts(self.opened).stage(bytes));
         match plan::main(&selection, &self.opened.reader, self.jobs) {
             Ok(plan) => self.parallel(plan),
             Err(error) => {

@@ -8,9 +8,11 @@
 //! the refreshing of views on compressed rows, comes last, in sessions where it is at work.
 
 pub mod catalog;
+pub mod contents;
 pub mod fit;
 pub mod missing;
 pub mod part;
+pub mod portable;
 pub mod reading;
 pub mod state;
 
@@ -36,40 +38,49 @@ pub fn version(source: &Source) -> Option<&str> {
         .map(|e| e.version.as_str())
 }
 
-/// Why the target cannot take hypertables of this version, with a hint; nothing if it can. `here` tells whether they are
-/// to be restored into the very database that is connected to.
-pub fn problem(conn: &mut Connection, version: &str, here: bool) -> Result<Option<String>, Error> {
+/// Why the target cannot take hypertables of this version, or of any version, with a hint; nothing if it can. `here`
+/// tells whether they are to be restored into the very database that is connected to.
+pub fn problem(
+    conn: &mut Connection,
+    version: Option<&str>,
+    here: bool,
+) -> Result<Option<String>, Error> {
+    // Not everybody may look at shared_preload_libraries; what is preloaded has settings.
     let rows = conn.query(&format!(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extension_versions v WHERE v.name = '{EXTENSION}' AND v.version = {}),
-           (SELECT pg_catalog.string_agg(v.version, ', ') FROM pg_catalog.pg_available_extension_versions v WHERE v.name = '{EXTENSION}'),
-           pg_catalog.current_setting('shared_preload_libraries') LIKE '%timescaledb%',
+        "SELECT (SELECT pg_catalog.string_agg(v.version, ', ') FROM pg_catalog.pg_available_extension_versions v WHERE v.name = '{EXTENSION}'),
+           pg_catalog.current_setting('timescaledb.max_background_workers', true) IS NOT NULL,
            (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = '{EXTENSION}'),
-           pg_catalog.current_setting('is_superuser') = 'on'",
-        quote_literal(version)
+           pg_catalog.current_setting('is_superuser') = 'on'"
     ))?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    let available = row.get(1).unwrap_or("none");
-    if row.get(0) != Some("t") {
-        return Ok(Some(format!(
-            "the snapshot has TimescaleDB {version}, the target's server offers {available}\nhint: install TimescaleDB {version} at the target; its catalog is restored as it is, so the version must be the same"
-        )));
-    }
-    if row.get(2) != Some("t") {
+    let available = row.get(0);
+    if row.get(1) != Some("t") && available.is_some() {
         return Ok(Some(
             "the target's server does not preload TimescaleDB\nhint: add timescaledb to shared_preload_libraries there and restart it"
                 .to_owned(),
         ));
     }
-    if let Some(installed) = row.get(3).filter(|&installed| here && installed != version) {
+    let Some(version) = version else {
+        return Ok(available.is_none().then(|| {
+            "the target's server does not offer TimescaleDB\nhint: install it there".to_owned()
+        }));
+    };
+    let offered = available.unwrap_or("none");
+    if !offered.split(", ").any(|offered| offered == version) {
         return Ok(Some(format!(
-            "the target database has TimescaleDB {installed}, the snapshot {version}\nhint: restore into a database without the extension, or with version {version}"
+            "the snapshot has TimescaleDB {version}, the target's server offers {offered}\nhint: install TimescaleDB {version} at the target, as its catalog is restored as it is; or make hypertables anew with what is there: --portable"
         )));
     }
-    if row.get(4) != Some("t") {
+    if let Some(installed) = row.get(2).filter(|&installed| here && installed != version) {
+        return Ok(Some(format!(
+            "the target database has TimescaleDB {installed}, the snapshot {version}\nhint: restore into a database without the extension or with version {version}, or make hypertables anew with what is there: --portable"
+        )));
+    }
+    if row.get(3) != Some("t") {
         return Ok(Some(
-            "restoring hypertables needs a superuser, who alone may stop TimescaleDB's background workers\nhint: connect as a superuser"
+            "restoring TimescaleDB's catalog needs a superuser, who alone may stop its background workers\nhint: connect as a superuser, or make hypertables anew with the rights that you have: --portable"
                 .to_owned(),
         ));
     }

@@ -20,6 +20,8 @@ pub struct Reading {
     pub decompressed: HashSet<Name>,
     /// The query for missing values that are needed.
     pub missing: Option<String>,
+    /// What the catalog says.
+    pub model: Model,
     /// For the user: what was left out without having been asked for.
     pub skipped: Vec<String>,
     /// For the user: what else is worth knowing.
@@ -122,6 +124,7 @@ pub fn reading(
         }
     }
     reading.missing = (!compressed.is_empty()).then(|| missing::query(&compressed));
+    reading.model = model;
     Ok(reading)
 }
 

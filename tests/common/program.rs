@@ -122,36 +122,14 @@ impl Repo {
         self.path().to_str().unwrap().to_string()
     }
 
-    /// A command on this repository, for this server, that finds a `pg_dump` of its version by itself.
-    pub fn finding(&self, server: &Server, arguments: &[&str]) -> Command {
-        let place = self.dir.path().join("bin");
-        let program = place.join("pg_dump");
-        if !program.exists() {
-            std::fs::create_dir(&place).unwrap();
-            let theirs = server.program_name("DUMP", "pg_dump");
-            std::fs::write(&program, format!("#!/bin/sh\nexec {theirs} \"$@\"\n")).unwrap();
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(&program, mode).unwrap();
-        }
-        let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = self.plain_command(server, arguments);
-        command.env("PATH", format!("{}:{path}", place.display()));
-        command
-    }
-
-    fn plain_command(&self, server: &Server, arguments: &[&str]) -> Command {
+    /// A command on this repository, for this server.
+    pub fn command(&self, server: &Server, arguments: &[&str]) -> Command {
         let mut command = pgtide(arguments);
         command.env("PGTIDE_REPO", self.url());
         command.envs(server.env.iter().map(|(name, value)| (name, value)));
-        command
-    }
-
-    /// A command on this repository, for this server.
-    pub fn command(&self, server: &Server, arguments: &[&str]) -> Command {
-        let mut command = self.plain_command(server, arguments);
         if arguments.first() == Some(&"dump") {
-            command.arg("--pg-dump");
-            command.arg(server.program_name("DUMP", "pg_dump"));
+            command.env("PATH", &server.path);
+            command.env_remove("PGTIDE_PG_DUMP");
         }
         command
     }
@@ -161,11 +139,16 @@ impl Repo {
         finish(self.command(server, arguments))
     }
 
-    /// Runs a command of which no server takes part.
-    pub fn local(&self, arguments: &[&str]) -> Done {
+    /// A command of which no server takes part, or one that the arguments name.
+    pub fn local_command(&self, arguments: &[&str]) -> Command {
         let mut command = pgtide(arguments);
         command.env("PGTIDE_REPO", self.url());
-        finish(command)
+        command
+    }
+
+    /// Runs a command of which no server takes part.
+    pub fn local(&self, arguments: &[&str]) -> Done {
+        finish(self.local_command(arguments))
     }
 
     /// Dumps a database; what came of it.

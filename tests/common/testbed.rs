@@ -1,12 +1,18 @@
 //! The servers of `tools/testbed`, or the caller's own: `PGTIDE_TEST_PG15_URL`, `..._PG17_URL`, `..._PG18_URL`; and one
 //! with the TSL edition of TimescaleDB, which `tools/testbed` does not have: `PGTIDE_TEST_TSL_URL`.
 
+use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// One server.
 pub struct Server {
     pub version: &'static str,
+    /// Where `pg_dump` of its version is found, in the form of `PATH`.
+    pub path: OsString,
+    programs: tempfile::TempDir,
     url: String,
     /// How libpq finds it.
     pub env: Vec<(String, String)>,
@@ -62,6 +68,8 @@ impl Server {
         }
         let server = Server {
             version: "TSL",
+            path: OsString::new(),
+            programs: tempfile::tempdir().unwrap(),
             url: url.clone(),
             env: Vec::new(),
         };
@@ -74,9 +82,12 @@ impl Server {
     fn at(version: &'static str, url: String) -> Server {
         let mut server = Server {
             version,
+            path: OsString::new(),
+            programs: tempfile::tempdir().unwrap(),
             url,
             env: Vec::new(),
         };
+        server.path = server.path_with_pg_dump(server.programs.path(), "");
         let address = server.psql("postgres", &["-c", r"\echo :HOST :PORT :USER"]);
         let mut address = address.split_whitespace().map(str::to_string);
         for name in ["PGHOST", "PGPORT", "PGUSER"] {
@@ -121,6 +132,25 @@ impl Server {
         let mut command = Command::new(self.program_name(what, default));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// A `PATH` on which `pg_dump` of this server's version is found first, in a directory of its own; before it comes to
+    /// that, it runs these lines of shell.
+    pub fn path_with_pg_dump(&self, directory: &Path, lines: &str) -> OsString {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        // Where the program is named without a directory it is found where the tests find it, not here again.
+        let script = format!(
+            "#!/bin/sh\nPATH={}\nif [ \"$1\" != --version ]; then :\n{lines}\nfi\nexec {} \"$@\"\n",
+            shell_words::quote(path.to_str().unwrap()),
+            shell_words::quote(&self.program_name("DUMP", "pg_dump")),
+        );
+        let file = directory.join("pg_dump");
+        std::fs::write(&file, script).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut all = directory.as_os_str().to_owned();
+        all.push(":");
+        all.push(path);
+        all
     }
 
     pub fn psql_command(&self, database: &str, arguments: &[&str]) -> Command {

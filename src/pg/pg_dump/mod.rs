@@ -1,15 +1,17 @@
 //! Finding the right `pg_dump`, and running it for the schema.
 
 mod child;
+mod relay;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 pub use child::{PgDumpKiller, RunningPgDump};
+pub use relay::RelayError;
 
 use super::archive::ArchiveError;
 
@@ -99,12 +101,32 @@ pub enum PgDumpError {
         #[source]
         source: ArchiveError,
     },
+    /// It could not work in a session of pgtide's.
+    #[error("{program}: {source}")]
+    Relay {
+        /// The command line.
+        program: String,
+        /// Why.
+        #[source]
+        source: RelayError,
+    },
 }
 
 impl PgDumpError {
     /// Whether the exported MVCC snapshot was gone: the session that exported it has ended.
     pub fn is_snapshot_gone(&self) -> bool {
         matches!(self, PgDumpError::Failed { stderr, .. } if stderr.contains("SET TRANSACTION SNAPSHOT"))
+    }
+
+    /// Whether the session that it was to work in was lost.
+    pub fn is_session_lost(&self) -> bool {
+        matches!(
+            self,
+            PgDumpError::Relay {
+                source: RelayError::Session(_),
+                ..
+            }
+        )
     }
 
     /// Whether it failed to lock the tables in time, so that another attempt may succeed.
@@ -151,16 +173,21 @@ pub struct SchemaRequest {
 pub struct PgDump {
     command: Vec<OsString>,
     major: i32,
+    local: bool,
 }
 
 impl PgDump {
     /// Takes the explicit command (any command line), or finds the lowest major version that is not below the
-    /// server's (`170004`) in `PATH` and the usual places.
-    pub fn find(explicit: Option<&str>, server_version: i32) -> Result<PgDump, PgDumpError> {
+    /// server's (`170004`) in `path`, of the form of `PATH`, and the usual places.
+    pub fn find(
+        explicit: Option<&str>,
+        path: Option<&OsStr>,
+        server_version: i32,
+    ) -> Result<PgDump, PgDumpError> {
         let needed = server_version / 10_000;
         match explicit {
             Some(command) => Self::explicit(command, needed),
-            None => Self::lowest(candidates(std::env::var_os("PATH")), needed),
+            None => Self::lowest(candidates(path), needed),
         }
     }
 
@@ -187,6 +214,7 @@ impl PgDump {
             Some(major) => Ok(PgDump {
                 command: words,
                 major,
+                local: false,
             }),
             None => Err(PgDumpError::NoVersion {
                 command: command.into(),
@@ -205,7 +233,11 @@ impl PgDump {
             };
             found.push(format!("{} {major}", path.display()));
             if major >= needed && best.as_ref().is_none_or(|best| major < best.major) {
-                best = Some(PgDump { command, major });
+                best = Some(PgDump {
+                    command,
+                    major,
+                    local: true,
+                });
             }
         }
         best.ok_or_else(|| PgDumpError::Missing {
@@ -221,6 +253,12 @@ impl PgDump {
     /// The program's major version.
     pub fn major(&self) -> i32 {
         self.major
+    }
+
+    /// Whether it surely runs on this machine and sees its files: found here, not given as a command, which may lead
+    /// anywhere.
+    pub fn is_local(&self) -> bool {
+        self.local
     }
 
     /// Starts reading the schema. The password, if any, travels in the environment, never among the arguments.
@@ -300,9 +338,9 @@ fn parse_major(answer: &str) -> Option<i32> {
     rest[..digits].parse().ok()
 }
 
-fn candidates(path: Option<OsString>) -> Vec<PathBuf> {
+fn candidates(path: Option<&OsStr>) -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = path
-        .iter()
+        .into_iter()
         .flat_map(std::env::split_paths)
         .filter(|path| path.is_absolute())
         .collect();
@@ -394,10 +432,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = version(dir.path(), "with space", "17.4");
         let command = format!("env X=1 '{}' -U postgres", path.display());
-        let found = PgDump::find(Some(&command), 170_004).unwrap();
+        let found = PgDump::find(Some(&command), None, 170_004).unwrap();
         assert_eq!(found.major(), 17);
         assert_eq!(found.command.len(), 5);
-        let error = PgDump::find(Some(&command), 180_001).unwrap_err();
+        let error = PgDump::find(Some(&command), None, 180_001).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -409,9 +447,9 @@ mod tests {
             ),
             "{error}"
         );
-        let error = PgDump::find(Some("'unfinished"), 170_004).unwrap_err();
+        let error = PgDump::find(Some("'unfinished"), None, 170_004).unwrap_err();
         assert!(matches!(error, PgDumpError::Command { .. }), "{error}");
-        let error = PgDump::find(Some("echo hello"), 170_004).unwrap_err();
+        let error = PgDump::find(Some("echo hello"), None, 170_004).unwrap_err();
         assert!(matches!(error, PgDumpError::NoVersion { .. }), "{error}");
     }
 

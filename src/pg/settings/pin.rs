@@ -99,6 +99,18 @@ impl Settings {
         conninfo::write(pairs)
     }
 
+    /// A connection string for a child program that is to come to a socket of ours in this directory.
+    pub fn socket_conninfo(&self, directory: &str) -> String {
+        conninfo::write([
+            ("host", directory),
+            ("port", self.port().to_string().as_str()),
+            ("dbname", self.dbname()),
+            ("user", self.user()),
+            ("sslmode", "disable"),
+            ("gssencmode", "disable"),
+        ])
+    }
+
     fn typed_password(&self) -> Option<String> {
         self.typed
             .lock()
