@@ -178,8 +178,9 @@ fn problems_here(
 }
 
 impl Restore<'_> {
-    /// Makes plain tables of the target's hypertables, all of which are to be restored, so that each table can be dropped
-    /// like any other, and drops what the snapshot does not have: chunks that were made since.
+    /// Drops the chunks of the target's hypertables, all of which are to be restored, and makes plain tables of these, so
+    /// that they can be dropped like any other. Chunks may be others than those of the snapshot, and constraints of theirs
+    /// may be called otherwise.
     ///
     /// The session is in the restoring state. To the extension at work, foreign keys of hypertables, continuous aggregates
     /// and what holds compressed rows are no tables and views that PostgreSQL's statements may drop.
@@ -206,9 +207,8 @@ impl Restore<'_> {
             return Ok(());
         }
         state::stop_workers(conn).map_err(failed)?;
-        let entries = &self.opened.entries;
-        let ours: HashSet<Name> = entries.iter().filter_map(closure::relation).collect();
         // A foreign key that refers to a hypertable refers to each of its chunks.
+        let entries = &self.opened.entries;
         let keys = |n: usize| self.chosen.entries[n] && entries[n].desc == "FK CONSTRAINT";
         let mut statements = schema::drops::drop_all(entries, &keys);
         let chunks = model.chunks.iter();
@@ -217,10 +217,9 @@ impl Restore<'_> {
         let hidden = hidden
             .filter(|h| h.kind == Kind::Compressed)
             .map(|h| &h.table);
+        let names = chunks.chain(hidden);
         statements.extend(
-            chunks
-                .chain(hidden)
-                .filter(|name| !ours.contains(name))
+            names
                 .map(|(schema, name)| format!("DROP TABLE IF EXISTS {}", qualified(schema, name)))
                 .map(SqlText::from),
         );
