@@ -9,7 +9,9 @@ use std::time::Instant;
 use common::equal::{assert_equal, assert_restored, differences, digests, not_analysed};
 use common::program::Repo;
 use common::testbed::{Database, Server, conninfo, run};
-use common::timescale::{assert_alike, assert_awake, both, both_refuse, chunks, views};
+use common::timescale::{
+    assert_alike, assert_awake, assert_same, both, both_refuse, chunks, contents, views,
+};
 
 /// A tablespace that is gone when the test is; its databases go first.
 struct Tablespace<'a> {
@@ -390,6 +392,8 @@ fn hypertables_are_restored_over_themselves() {
         // Over chunks of the same names that were made anew, with constraints of other names.
         target.sql("DROP TABLE n; DROP TABLE r; DROP TABLE m; DROP TABLE d");
         repo.restore(&id, &target, &["--portable"]);
+        repo.restore(&id, &target, &["--portable", "--clean", "--yes"]);
+        assert_same(&contents(&source), &contents(&target));
         repo.restore(&id, &target, &["--clean", "--yes"]);
         assert_equal(&source, &target);
     }
