@@ -21,6 +21,9 @@ pub struct Chosen {
     pub tables: Vec<bool>,
     /// Entries that wait for TimescaleDB's catalog, in their order.
     pub after_catalog: BTreeSet<usize>,
+    /// Entries before the rows that one session restores while others load what is there already: chunks, of which there
+    /// may be thousands, and what belongs to them.
+    pub late: Vec<usize>,
     /// Schema and name of the relations whose definitions are restored.
     created: HashSet<Name>,
     /// Whether nothing was named that is restored instead of everything.
@@ -112,6 +115,11 @@ impl Chosen {
         } else {
             BTreeSet::new()
         };
+        let late = if hypertables && !options.portable {
+            hypertables::late(opened)
+        } else {
+            Vec::new()
+        };
         let tables = opened.tables.iter().map(|t| match t.role {
             TableRole::Plain => loaded.contains(&(t.schema.clone(), t.name.clone())),
             _ if options.portable && hypertables::is_catalog(t) => false,
@@ -122,6 +130,7 @@ impl Chosen {
         });
         Ok(Self {
             tables: tables.collect(),
+            late: late.into_iter().filter(|&n| entries[n]).collect(),
             entries,
             after_catalog,
             created,

@@ -67,6 +67,14 @@ pub fn after_catalog(opened: &Opened) -> BTreeSet<usize> {
     found
 }
 
+/// Chunks and what belongs to them, as far as it comes before the rows, in their order.
+pub fn late(opened: &Opened) -> Vec<usize> {
+    let labels = opened.model.labels();
+    let chunks = closure::with_dependents(&opened.entries, &|name| labels.contains_key(name));
+    let pre = opened.graph.pre.iter().copied();
+    pre.filter(|n| chunks.contains(n)).collect()
+}
+
 /// Whether a foreign key of another table refers to one of the tables.
 fn refers_to(constraint: &TocEntry, entries: &[TocEntry], tables: &HashSet<i32>) -> bool {
     let target = |id: &i32| {

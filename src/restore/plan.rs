@@ -49,6 +49,8 @@ pub struct Selection<'a> {
     pub table: &'a dyn Fn(usize) -> bool,
     /// The order of the entries.
     pub graph: &'a Graph,
+    /// Entries before the rows that one session restores while others load: tables, and what belongs to them.
+    pub late: &'a [usize],
 }
 
 /// Loads and everything of the main pass that follows them.
@@ -60,6 +62,7 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
     let mut loads: HashMap<i32, Vec<usize>> = HashMap::new();
     let mut through: HashMap<&Name, Vec<Member>> = HashMap::new();
     let total: u64 = selection.tables.iter().map(|t| t.payload_bytes).sum();
+    let mut created = create_late(&mut plan, selection);
 
     for (n, table) in selection.tables.iter().enumerate() {
         if table.role != TableRole::Plain || !(selection.table)(n) {
@@ -71,9 +74,14 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
         // A table whose definition is not restored is one that exists at the target.
         let object = id.unwrap_or(-1 - i32::try_from(n).unwrap_or(i32::MAX - 1));
         payload.insert(object, table.payload_bytes);
-        let mut numbers = Vec::new();
+        let mut numbers = created.remove(&object).unwrap_or_default();
         if table.digest.rows > 0 {
-            numbers = push_loads(&mut plan, selection, reader, n, object, total, jobs)?;
+            let load = Load {
+                table: n,
+                object,
+                after: numbers.clone(),
+            };
+            numbers.extend(push_loads(&mut plan, selection, reader, load, total, jobs)?);
         }
         if let Some(root) = &table.load_through {
             let of_root = through.entry(root).or_default();
@@ -96,6 +104,7 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
             loads.insert(object, all.clone());
         }
     }
+    loads.extend(created);
     let barrier = plan.push(
         Task {
             after: (0..plan.tasks.len()).collect(),
@@ -131,6 +140,7 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
             after,
             exclusive: task.locks.clone(),
             shared: task.after_loads.clone(),
+            elsewhere: false,
         };
         let number = if let Some((add, validate)) = not_valid_first(entry) {
             let name = exec::entry_name(entry);
@@ -160,22 +170,55 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
     Ok(plan)
 }
 
+/// A task for each late entry, done elsewhere and in their order; by the dump id of the table that they belong to.
+fn create_late(plan: &mut Plan, selection: &Selection<'_>) -> HashMap<i32, Vec<usize>> {
+    let mut created: HashMap<i32, Vec<usize>> = HashMap::new();
+    let mut table_of: HashMap<i32, i32> = HashMap::new();
+    for &n in selection.late {
+        let entry = &selection.entries[n];
+        let task = Task {
+            elsewhere: true,
+            ..Task::default()
+        };
+        let number = plan.push(task, Work::Entry(n));
+        let owners = entry.dependencies.iter().filter_map(|id| table_of.get(id));
+        let owner = owners.copied().next();
+        let table = match owner {
+            Some(table) if entry.desc != "TABLE" => table,
+            _ => entry.dump_id,
+        };
+        table_of.insert(entry.dump_id, table);
+        created.entry(table).or_default().push(number);
+    }
+    created
+}
+
+/// A table to load.
+struct Load {
+    /// Its number among the tables of the snapshot.
+    table: usize,
+    /// What it is locked by.
+    object: i32,
+    /// What must be done before.
+    after: Vec<usize>,
+}
+
 /// The tasks that load one table.
 fn push_loads(
     plan: &mut Plan,
     selection: &Selection<'_>,
     reader: &Reader,
-    n: usize,
-    object: i32,
+    load: Load,
     total: u64,
     jobs: usize,
 ) -> Result<Vec<usize>, RepoError> {
+    let n = load.table;
     let table = &selection.tables[n];
     let task = Task {
         cost: table.payload_bytes,
-        after: Vec::new(),
-        exclusive: Vec::new(),
-        shared: vec![object],
+        after: load.after,
+        shared: vec![load.object],
+        ..Task::default()
     };
     // One session per table freezes its rows; a table that would keep one session busy after all others have
     // finished is better loaded by all.
@@ -326,6 +369,7 @@ mod tests {
             tables: &[table],
             table: &|_| true,
             graph: &Graph::default(),
+            late: &[],
         };
         for jobs in [2, 64, 256] {
             let plan = main(&selection, &repo.reader().unwrap(), jobs).unwrap();

@@ -15,6 +15,8 @@ pub struct Task {
     pub exclusive: Vec<i32>,
     /// Objects that it uses.
     pub shared: Vec<i32>,
+    /// It is done by somebody else, who says so with [`Schedule::complete`].
+    pub elsewhere: bool,
 }
 
 /// Several cheap tasks are taken at once, to be done in one transaction.
@@ -48,6 +50,8 @@ struct State {
     /// How many running tasks lock each object; more than one only within a batch.
     exclusive: HashMap<i32, usize>,
     running: usize,
+    /// Tasks that are still to be done elsewhere.
+    elsewhere: usize,
     stopped: bool,
 }
 
@@ -63,9 +67,10 @@ impl Schedule {
             }
         }
         let ready = (0..tasks.len())
-            .filter(|&n| waiting[n] == 0)
+            .filter(|&n| waiting[n] == 0 && !tasks[n].elsewhere)
             .map(|n| (std::cmp::Reverse(tasks[n].cost), n))
             .collect();
+        let elsewhere = tasks.iter().filter(|task| task.elsewhere).count();
         Self {
             tasks,
             batching,
@@ -76,6 +81,7 @@ impl Schedule {
                 shared: HashMap::new(),
                 exclusive: HashMap::new(),
                 running: 0,
+                elsewhere,
                 stopped: false,
             }),
             changed: Condvar::new(),
@@ -95,7 +101,7 @@ impl Schedule {
                 state.running += 1;
                 return Some(batch);
             }
-            if state.running == 0 {
+            if state.running == 0 && state.elsewhere == 0 {
                 // Nothing runs and nothing can: all is done, as a graph without cycles always has something ready.
                 self.changed.notify_all();
                 return None;
@@ -118,15 +124,36 @@ impl Schedule {
             for object in &self.tasks[n].shared {
                 release(&mut state.shared, *object);
             }
-            for dependent in std::mem::take(&mut state.dependents[n]) {
-                state.waiting[dependent] -= 1;
-                if state.waiting[dependent] == 0 {
-                    let cost = std::cmp::Reverse(self.tasks[dependent].cost);
-                    state.ready.insert((cost, dependent));
-                }
-            }
+            self.release_dependents(&mut state, n);
         }
         self.changed.notify_all();
+    }
+
+    /// The tasks that are done elsewhere, in their order.
+    pub fn elsewhere(&self) -> Vec<usize> {
+        (0..self.tasks.len())
+            .filter(|&n| self.tasks[n].elsewhere)
+            .collect()
+    }
+
+    /// These tasks were done elsewhere: what waited for them may run.
+    pub fn complete(&self, batch: &[usize]) {
+        let mut state = self.lock();
+        state.elsewhere -= batch.len();
+        for &n in batch {
+            self.release_dependents(&mut state, n);
+        }
+        self.changed.notify_all();
+    }
+
+    fn release_dependents(&self, state: &mut State, n: usize) {
+        for dependent in std::mem::take(&mut state.dependents[n]) {
+            state.waiting[dependent] -= 1;
+            if state.waiting[dependent] == 0 && !self.tasks[dependent].elsewhere {
+                let cost = std::cmp::Reverse(self.tasks[dependent].cost);
+                state.ready.insert((cost, dependent));
+            }
+        }
     }
 
     /// Nothing more is to be taken.
@@ -333,5 +360,40 @@ mod tests {
         for (n, task) in tasks.iter().enumerate() {
             assert!(task.after.iter().all(|before| place[before] < place[&n]));
         }
+    }
+
+    #[test]
+    fn what_is_done_elsewhere_is_waited_for_and_never_taken() {
+        let task = |elsewhere, after: &[usize]| Task {
+            elsewhere,
+            after: after.to_vec(),
+            ..Task::default()
+        };
+        let tasks = vec![
+            task(true, &[]),
+            task(true, &[]),
+            task(false, &[0]),
+            task(false, &[1, 2]),
+        ];
+        let batching = Batching {
+            cheap: 0,
+            count: 1,
+            cost: 0,
+        };
+        let schedule = Schedule::new(tasks, batching);
+        assert_eq!(schedule.elsewhere(), [0, 1]);
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| {
+                let mut taken = Vec::new();
+                while let Some(batch) = schedule.take() {
+                    taken.extend_from_slice(&batch);
+                    schedule.done(&batch);
+                }
+                taken
+            });
+            schedule.complete(&[0]);
+            schedule.complete(&[1]);
+            assert_eq!(taken.join().unwrap(), [2, 3]);
+        });
     }
 }

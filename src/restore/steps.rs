@@ -1,6 +1,6 @@
 //! The steps of a restore, in their order: serial ones on one session, the others in parallel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::pg::archive::SqlText;
@@ -24,6 +24,9 @@ use super::{Opened, RestoreError, RestoreOptions, hypertables, large_objects, se
 /// Entries in one transaction, however large the lock table is: what a transaction has changed makes each further
 /// change of the catalog dearer. Of 5,001 chunks, 3,200 in one took twice as long as 400.
 const MOST_ENTRIES: usize = 400;
+
+/// Entries that are created in one transaction while others wait to load them.
+const LATE_ENTRIES: usize = 100;
 
 /// A restore at work.
 pub struct Restore<'a> {
@@ -143,12 +146,13 @@ impl Restore<'_> {
 
     fn graph_pre(&self) -> Vec<usize> {
         let done = self.before_timescale();
+        let late: HashSet<usize> = self.chosen.late.iter().copied().collect();
         self.opened
             .graph
             .pre
             .iter()
             .copied()
-            .filter(|n| self.chosen.entries[*n] && !done.contains(n))
+            .filter(|n| self.chosen.entries[*n] && !done.contains(n) && !late.contains(n))
             .collect()
     }
 
@@ -289,6 +293,7 @@ impl Restore<'_> {
             tables: &self.opened.tables,
             table: &|n| self.chosen.tables[n],
             graph: &self.opened.graph,
+            late: &self.chosen.late,
         };
         let bytes = self.chosen_bytes();
         self.progress
@@ -357,6 +362,9 @@ impl Restore<'_> {
         };
         let (mut session, _registration) = self.session(conn);
         let _guard = schedule.guard();
+        if worker == 0 {
+            self.create_late(&mut session, schedule, work)?;
+        }
         while let Some(batch) = schedule.take() {
             if self.interrupt.raised() {
                 return Err(Halt);
@@ -370,6 +378,27 @@ impl Restore<'_> {
             schedule.done(&batch);
         }
         self.progress.task(worker, None);
+        Ok(())
+    }
+
+    /// Restores what others wait for: it has to be done in its order, by one session, as a child locks its parent.
+    fn create_late(
+        &self,
+        session: &mut Session<'_>,
+        schedule: &Schedule,
+        work: &[Work],
+    ) -> Result<(), Halt> {
+        let most = (self.lock_budget / 4).clamp(1, LATE_ENTRIES);
+        let late: Vec<usize> = schedule.elsewhere();
+        for numbers in late.chunks(most) {
+            let pieces: Vec<&Work> = numbers.iter().map(|&n| &work[n]).collect();
+            let name = pieces.first().map(|work| self.shared.shown(work));
+            self.progress.task(0, name.as_deref());
+            if self.interrupt.raised() || !session.run(&pieces) {
+                return Err(Halt);
+            }
+            schedule.complete(numbers);
+        }
         Ok(())
     }
 
