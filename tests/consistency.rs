@@ -250,13 +250,22 @@ fn tables_that_change_all_the_time_end_the_dump_with_their_names() {
         let dir = tempfile::tempdir().unwrap();
         let repo = repository(dir.path());
         let again = Again(&source, Mutex::new(0));
-        let error = dump::run(&repo, &options(&source, 2), &Interrupt::default(), &again)
+        // At least five times, and for as long as it may wait for a lock.
+        let patience = Duration::from_millis(700);
+        let options = DumpOptions {
+            lock_wait_timeout: patience,
+            ..options(&source, 2)
+        };
+        let began = Instant::now();
+        let error = dump::run(&repo, &options, &Interrupt::default(), &again)
             .expect_err("the table never stood still");
+        assert!(began.elapsed() >= patience);
         let text = error.to_string();
         assert!(
-            text.contains("5 times") && text.contains("public.t"),
+            text.contains(" times in a row") && text.contains("public.t"),
             "{text}"
         );
+        assert!(*again.1.lock().unwrap() >= 5);
         assert!(repo.snapshots().unwrap().list.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What happens when things break in the middle of a dump: nothing stored is lost, and nothing false is said.
+//! What happens when things break in the middle of a dump or a restore: nothing stored is lost, and nothing false is said.
 
 mod common;
 
@@ -7,9 +7,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::equal::assert_equal;
 use common::program::{Repo, finish};
 use common::server;
-use common::testbed::{Database, Server, conninfo, run};
+use common::testbed::{Database, Server, conninfo, run, sql_file};
+use common::timescale::{assert_awake, assert_same, contents};
 use nix::sys::signal::Signal;
 use rand::Rng;
 
@@ -295,4 +297,123 @@ fn a_standby_is_dumped_like_its_primary() {
         digest(&from_primary["snapshot_id"]),
         digest(&from_standby["snapshot_id"])
     );
+}
+
+/// What a restore has done at the moment at which it is killed: each is true from then on, but for the last, during which
+/// a view takes its time, and for what drops a whole database first.
+const MOMENTS: &[(&str, &str)] = &[
+    (
+        "creates",
+        "EXISTS (SELECT FROM pg_class WHERE relname LIKE '\\_hyper%chunk' AND relkind = 'r')",
+    ),
+    (
+        "loads",
+        "EXISTS (SELECT FROM pg_class WHERE relname LIKE '\\_hyper%chunk' AND relkind = 'r' AND pg_relation_size(oid) > 0)",
+    ),
+    (
+        "indexes",
+        "EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relname LIKE '\\_hyper%chunk')",
+    ),
+    (
+        "has yet to load the catalog",
+        "EXISTS (SELECT FROM pg_stats WHERE tablename LIKE '\\_hyper%chunk')",
+    ),
+    (
+        "has loaded the catalog",
+        "EXISTS (SELECT FROM _timescaledb_catalog.hypertable)",
+    ),
+    (
+        "drops what was there",
+        "NOT EXISTS (SELECT FROM _timescaledb_catalog.hypertable) AND EXISTS (SELECT FROM pg_db_role_setting WHERE setconfig::text LIKE '%unfinished_restore%')",
+    ),
+    (
+        "refreshes views",
+        "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'REFRESH%slow%' AND state = 'active')",
+    ),
+];
+
+fn restores_killed(server: &Server, source: &Database, name: &str) {
+    source.sql("CREATE MATERIALIZED VIEW slow AS SELECT count(*) FROM (SELECT pg_sleep(0.7)) s");
+    let repo = Repo::new();
+    let id = repo.dump(source, &["-j", "2"]);
+    let target = server.empty(&format!("{name}_r"));
+    let dbname = conninfo(&target.name);
+    let mark = "SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database() AND s.setconfig::text LIKE '%unfinished_restore%'";
+    for (moment, reached) in MOMENTS {
+        // It may ask for what is not there yet.
+        let look = format!(
+            "DO $$ DECLARE reached boolean := false; BEGIN LOOP
+               BEGIN EXECUTE $look$SELECT {reached}$look$ INTO reached; EXCEPTION WHEN undefined_table OR undefined_object THEN NULL; END;
+               EXIT WHEN reached; PERFORM pg_sleep(0.001), pg_stat_clear_snapshot();
+             END LOOP; END $$"
+        );
+        let mut options = vec!["restore", &id, "-d", &dbname, "-j", "2"];
+        if moment.starts_with("drops") {
+            repo.restore(&id, &target, &[]);
+            options.extend(["--clean", "--yes"]);
+        }
+        let mut command = repo.command(server, &options);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        target.sql(&format!("SET statement_timeout = '60s'; {look}"));
+        // SIGKILL: no handler runs, nothing is tidied up.
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(!output.status.success(), "{moment}: it had ended before");
+        no_sessions_remain(&target);
+        assert_eq!(target.sql(mark), "1", "{moment}");
+        let refused = repo.try_restore(&id, &target, &[]).expect(1);
+        refused.says(&[
+            "nothing was restored",
+            "unfinished restore",
+            &source.name,
+            "--clean",
+        ]);
+        repo.restore(&id, &target, &["--clean", "--yes", "-j", "2"]);
+        assert_equal(source, &target);
+        assert_same(&contents(source), &contents(&target));
+        assert_eq!(target.sql(mark), "0", "{moment}");
+        assert_awake(&target);
+        // The next one begins with nothing.
+        server.psql(
+            "postgres",
+            &[
+                "-c",
+                &format!("DROP DATABASE {} WITH (FORCE)", target.name),
+                "-c",
+                &format!(
+                    "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'",
+                    target.name
+                ),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_restore_killed_at_seven_moments_is_known_to_be_unfinished_and_the_next_makes_it_whole() {
+    if let Some(server) = Server::with_timescale("17") {
+        let source = server.empty("ts_killed");
+        source.sql("CREATE EXTENSION timescaledb");
+        source.sql(
+            "CREATE TABLE device (id integer PRIMARY KEY); INSERT INTO device SELECT generate_series(0, 9);
+             CREATE TABLE metrics (at timestamptz NOT NULL, device integer NOT NULL REFERENCES device, v integer, PRIMARY KEY (at, device));
+             SELECT create_hypertable('metrics', 'at', chunk_time_interval => interval '1 day');
+             INSERT INTO metrics SELECT '2025-01-01 00:00:00+00'::timestamptz + g * interval '1 minute', g % 10, g FROM generate_series(0, 29999) g;
+             CREATE INDEX metrics_v ON metrics (v); CREATE TABLE remark (at timestamptz, device integer, FOREIGN KEY (at, device) REFERENCES metrics);
+             INSERT INTO remark SELECT at, device FROM metrics WHERE v = 10",
+        );
+        restores_killed(&server, &source, "ts_killed");
+    }
+    if let Some(server) = Server::tsl() {
+        let source = server.empty("tsl_killed");
+        source.sql("CREATE EXTENSION timescaledb");
+        source.psql(&["-f", &sql_file("timescale-tsl.sql")]);
+        source.sql("SELECT (alter_job(job_id, scheduled => false)).job_id FROM timescaledb_information.jobs WHERE job_id >= 1000");
+        source.sql("SELECT _timescaledb_functions.stop_background_workers()");
+        restores_killed(&server, &source, "tsl_killed");
+    }
 }

@@ -9,55 +9,34 @@ use std::time::Instant;
 use common::equal::{assert_equal, assert_restored, differences, digests, not_analysed};
 use common::program::Repo;
 use common::testbed::{Database, Server, conninfo, run};
+use common::timescale::{
+    assert_alike, assert_awake, assert_same, both, both_refuse, chunks, contents, views,
+};
 
-/// What TimescaleDB itself says of its hypertables, but for what is a number or a moment of the installation.
-fn views(database: &Database) -> String {
-    [
-        "SELECT hypertable_schema, hypertable_name, owner, num_dimensions, num_chunks, compression_enabled, tablespaces FROM timescaledb_information.hypertables ORDER BY 1, 2",
-        "SELECT hypertable_schema, hypertable_name, dimension_number, column_name, column_type, dimension_type, time_interval, integer_interval, num_partitions FROM timescaledb_information.dimensions ORDER BY 1, 2, 3",
-        "SELECT hypertable_schema, hypertable_name, chunk_schema, chunk_name, primary_dimension, range_start, range_end, range_start_integer, range_end_integer, is_compressed FROM timescaledb_information.chunks ORDER BY 1, 2, 4",
-    ]
-    .iter()
-    .map(|query| database.sql(query) + "\n--\n")
-    .collect()
+/// A tablespace that is gone when the test is; its databases go first.
+struct Tablespace<'a> {
+    server: &'a Server,
+    name: String,
 }
 
-fn chunks(database: &Database, hypertable: &str) -> String {
-    database.sql(&format!(
-        "SELECT string_agg(c::text, ' ' ORDER BY c::text) FROM show_chunks('{hypertable}') c"
-    ))
+impl Tablespace<'_> {
+    /// In the server's own directory, so that none has to be made.
+    fn new<'a>(server: &'a Server, name: &str) -> Tablespace<'a> {
+        let name = format!("pgtide_{name}_{}", std::process::id());
+        let create = format!("CREATE TABLESPACE {name} LOCATION ''");
+        let allow = "SET allow_in_place_tablespaces = on";
+        server.psql("postgres", &["-c", allow, "-c", &create]);
+        Tablespace { server, name }
+    }
 }
 
-/// Nothing of the restoring state is left, and the scheduler is at work.
-fn assert_awake(database: &Database) {
-    let name = &database.name;
-    let setting = database.sql("SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database() AND s.setconfig::text LIKE '%timescaledb%'");
-    assert_eq!(setting, "0", "settings of the database");
-    assert_eq!(
-        database.sql("SELECT current_setting('timescaledb.restoring')"),
-        "off"
-    );
-    let workers = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type LIKE 'TimescaleDB Background Worker Scheduler'";
-    // Each database has a scheduler, and all of the server's databases share its few background workers.
-    let full = "SELECT count(*) >= current_setting('max_worker_processes')::integer FROM pg_stat_activity WHERE backend_type LIKE 'TimescaleDB%' OR backend_type = 'logical replication launcher'";
-    let began = Instant::now();
-    while database.sql(workers) != "1" {
-        if database.sql(full) == "t" {
-            eprintln!(
-                "scheduler of {name}: not looked at, the server has no background worker left"
-            );
-            return;
-        }
-        assert!(began.elapsed().as_secs() < 60, "no scheduler");
-        // The server may have been full when the restore ended, which the restore says, and a scheduler that could not
-        // be started then is not started later by itself.
-        if began.elapsed().as_secs() > 5 {
-            eprintln!(
-                "scheduler of {name}: asked for once more, the server's background workers were taken"
-            );
-            database.sql("SELECT _timescaledb_functions.start_background_workers()");
-        }
-        std::thread::sleep(std::time::Duration::from_millis(500));
+impl Drop for Tablespace<'_> {
+    fn drop(&mut self) {
+        let drop = format!("DROP TABLESPACE {}", self.name);
+        let _ = self
+            .server
+            .psql_command("postgres", &["-c", &drop])
+            .output();
     }
 }
 
@@ -65,13 +44,14 @@ fn several(version: &'static str) {
     let Some(server) = Server::with_timescale(version) else {
         return;
     };
+    let space = Tablespace::new(&server, &format!("ts_{version}"));
     let source = server.empty(&format!("ts_{version}"));
     source.sql("CREATE EXTENSION timescaledb");
     source.sql(
         r#"CREATE SCHEMA "Odd Schema"; CREATE TABLE device (id integer PRIMARY KEY, name text); INSERT INTO device SELECT g, 'd' || g FROM generate_series(0, 9) g;
         CREATE TABLE metrics (at timestamptz NOT NULL, device integer NOT NULL REFERENCES device, v float8, note text DEFAULT 'n');
         SELECT create_hypertable('metrics', 'at', chunk_time_interval => interval '1 day');
-        CREATE UNIQUE INDEX metrics_key ON metrics (device, at); CREATE INDEX metrics_v ON metrics (v) WHERE v > 0.5;
+        ALTER TABLE metrics ADD CONSTRAINT metrics_key UNIQUE (device, at); CREATE UNIQUE INDEX metrics_other ON metrics (at, device, note); CREATE INDEX metrics_v ON metrics (v) WHERE v > 0.5;
         ALTER TABLE metrics ADD CONSTRAINT positive CHECK (v >= 0);
         CREATE TABLE seen (n bigint); CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (NEW.device); RETURN NEW; END $$;
         INSERT INTO metrics SELECT '2025-01-01 00:00:00+00'::timestamptz + g * interval '7 minutes', g % 10, (g % 100) / 100.0 FROM generate_series(0, 6171) g;
@@ -84,12 +64,45 @@ fn several(version: &'static str) {
         CREATE TABLE empty_one (at date NOT NULL, v integer); SELECT create_hypertable('empty_one', 'at');
         CREATE VIEW latest AS SELECT device, max(at) AS at FROM metrics GROUP BY device;
         CREATE MATERIALIZED VIEW daily AS SELECT time_bucket('1 day', at) AS day, count(*) FROM metrics GROUP BY 1;
-        CREATE TABLE dropped_later (at timestamptz NOT NULL); SELECT create_hypertable('dropped_later', 'at'); INSERT INTO dropped_later VALUES (now()); DROP TABLE dropped_later;"#,
+        CREATE TABLE dropped_later (at timestamptz NOT NULL); SELECT create_hypertable('dropped_later', 'at'); INSERT INTO dropped_later VALUES (now()); DROP TABLE dropped_later;
+        CREATE TABLE remark (at timestamptz, device integer, text text, FOREIGN KEY (device, at) REFERENCES metrics (device, at));
+        SET plan_cache_mode = force_custom_plan; -- TimescaleDB 2.19 looks for the sixth row in the chunks of the others.
+        INSERT INTO remark SELECT at, device, 'r' FROM metrics WHERE v = 0.25"#,
     );
-    assert_eq!(
-        source.sql("SELECT count(*) FROM show_chunks('metrics')"),
-        "30"
+    // Columns that come and go once there are chunks, a tablespace for those to come, and chunks with settings of their
+    // own.
+    source.sql(
+        "ALTER TABLE metrics ADD COLUMN doomed integer DEFAULT 1, ADD COLUMN twice float8 GENERATED ALWAYS AS (v * 2) STORED, ADD COLUMN unit text NOT NULL DEFAULT 'K';
+         ALTER TABLE metrics DROP COLUMN doomed; ALTER TABLE metrics ALTER COLUMN unit SET DEFAULT 'C'; ALTER TABLE metrics ALTER COLUMN v SET STATISTICS 200",
     );
+    let name = &space.name;
+    source.sql(&format!("SELECT attach_tablespace('{name}', 'metrics')"));
+    source.sql("INSERT INTO metrics VALUES ('2025-01-30 18:00:00+00', 4, 0.5), ('2025-01-31 18:00:00+00', 5, 0.75), ('2024-12-31 00:00:00+00', 6, 0.125)");
+    source.sql(
+        "DO $$ DECLARE chunk regclass; BEGIN
+           SELECT c INTO chunk FROM show_chunks('metrics') c ORDER BY c LIMIT 1 OFFSET 4;
+           EXECUTE format('ALTER TABLE %s SET (fillfactor = 70, autovacuum_enabled = false)', chunk);
+           EXECUTE format('ALTER TABLE %s ALTER COLUMN v SET STATISTICS 300', chunk);
+           EXECUTE format('CREATE INDEX only_here ON %s (note)', chunk);
+         END $$; REFRESH MATERIALIZED VIEW daily",
+    );
+    for (is, query) in [
+        ("32", "SELECT count(*) FROM show_chunks('metrics')"),
+        (
+            "3",
+            "SELECT count(*) FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE c.relkind = 'r' AND t.spcname LIKE 'pgtide%'",
+        ),
+        (
+            "1",
+            "SELECT count(*) FROM pg_class WHERE 'fillfactor=70' = ANY (reloptions)",
+        ),
+        (
+            "1",
+            "SELECT count(*) FROM pg_attribute WHERE attstattarget = 300",
+        ),
+    ] {
+        assert_eq!(source.sql(query), is, "{query}");
+    }
     let target = server.empty(&format!("ts_{version}_r"));
     let repo = Repo::new();
     let id = repo.dump(&source, &["-j", "2"]);
@@ -99,45 +112,63 @@ fn several(version: &'static str) {
     assert_awake(&target);
 
     // It goes on working as the source does: rows in new and old chunks, constraints, triggers, retention.
-    for database in [&source, &target] {
-        database.sql(
-            "INSERT INTO metrics VALUES ('2025-06-01 12:00:00+00', 1, 1), ('2025-01-03 12:00:01+00', 2, 1);
-             INSERT INTO \"Odd Schema\".\"Spa ce\" VALUES (2500, 'new', NULL), (99000, 'new', NULL); INSERT INTO empty_one VALUES ('2025-01-01', 1)",
-        );
-        for (refused, message) in [
-            (
-                "INSERT INTO metrics VALUES ('2025-01-01 00:00:00+00', 0, 1)",
-                "metrics_key",
-            ),
-            (
-                "INSERT INTO metrics VALUES ('2025-01-02 00:00:00.1+00', 77, 1)",
-                "metrics_device_fkey",
-            ),
-            (
-                "INSERT INTO metrics VALUES ('2025-01-02 00:00:00.2+00', 1, -1)",
-                "positive",
-            ),
-        ] {
-            let output = server
-                .psql_command(&database.name, &["-c", refused])
-                .output()
-                .unwrap();
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            assert!(
-                !output.status.success() && stderr.contains(message),
-                "{refused}: {stderr}"
-            );
-        }
+    let databases = [&source, &target];
+    both(
+        databases,
+        "INSERT INTO metrics VALUES ('2025-06-01 12:00:00+00', 1, 1), ('2025-01-03 12:00:01+00', 2, 1);
+         INSERT INTO \"Odd Schema\".\"Spa ce\" VALUES (2500, 'new', NULL), (99000, 'new', NULL); INSERT INTO empty_one VALUES ('2025-01-01', 1);
+         INSERT INTO remark VALUES ('2025-06-01 12:00:00+00', 1, 'of a new row'), ('2025-01-01 00:00:01+00', 3, 'of an old one')",
+    );
+    for (refused, message) in [
+        (
+            "INSERT INTO metrics VALUES ('2025-01-01 00:00:00+00', 0, 1)",
+            "metrics_key",
+        ),
+        (
+            "INSERT INTO metrics VALUES ('2025-01-02 00:00:00.1+00', 77, 1)",
+            "metrics_device_fkey",
+        ),
+        (
+            "INSERT INTO metrics VALUES ('2025-01-02 00:00:00.2+00', 1, -1)",
+            "positive",
+        ),
+        (
+            "INSERT INTO remark VALUES ('2025-01-02 00:00:00.3+00', 1, 'nobody')",
+            "remark_device_at_fkey",
+        ),
+        // Rows that are referred to, in each chunk that has any: the first, one in the middle, one made since.
+        (
+            "DELETE FROM metrics WHERE at = '2025-01-01 00:00:01+00'",
+            "remark",
+        ),
+        (
+            "DELETE FROM metrics WHERE v = 0.25 AND at >= '2025-01-15' AND at < '2025-01-16'",
+            "remark",
+        ),
+        ("DELETE FROM metrics WHERE at > '2025-06-01'", "remark"),
+    ] {
+        both_refuse(databases, refused, message);
     }
-    assert_eq!(chunks(&source, "metrics"), chunks(&target, "metrics"));
-    assert_eq!(views(&source), views(&target));
-    for database in [&source, &target] {
-        assert_eq!(
-            database.sql("SELECT count(*) FROM drop_chunks('metrics', '2025-01-11'::timestamptz)"),
-            "10"
-        );
-        database.sql("VACUUM metrics");
-    }
+    let referred =
+        "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'remark'::regclass";
+    assert_eq!(both(databases, referred), "34");
+    both(
+        databases,
+        "WITH gone AS (DELETE FROM remark WHERE at < '2025-01-12' RETURNING 1) SELECT count(*) FROM gone",
+    );
+    both(
+        databases,
+        "WITH gone AS (DELETE FROM metrics WHERE at < '2025-01-01 12:00:00+00' RETURNING v, unit) SELECT sum(v), min(unit), max(unit) FROM gone",
+    );
+    assert_alike(&source, &target);
+    let drop = "SELECT count(*) FROM drop_chunks('metrics', '2025-01-11'::timestamptz)";
+    both_refuse(databases, drop, "remark_device_at_fkey");
+    both(
+        databases,
+        "ALTER TABLE remark DROP CONSTRAINT remark_device_at_fkey",
+    );
+    assert_eq!(both(databases, drop), "11");
+    both(databases, "VACUUM metrics");
     // New chunks know the moment they were made at.
     let mut found = differences(&source, &target);
     found.retain(|line| !line.starts_with("rows _timescaledb_catalog.chunk:"));
@@ -326,8 +357,9 @@ fn hypertables_are_restored_over_themselves() {
         let source = server.empty(&format!("ts_clean_{version}"));
         source.sql("CREATE EXTENSION timescaledb");
         source.sql(
-            "CREATE TABLE m (at timestamptz NOT NULL, v integer); SELECT create_hypertable('m', 'at');
-             INSERT INTO m SELECT '2025-01-01'::timestamptz + g * interval '1 hour', g FROM generate_series(1, 1000) g",
+            "CREATE TABLE d (id integer PRIMARY KEY); INSERT INTO d VALUES (1); CREATE TABLE m (at timestamptz PRIMARY KEY, v integer, d integer REFERENCES d DEFAULT 1);
+             SELECT create_hypertable('m', 'at'); INSERT INTO m SELECT '2025-01-01'::timestamptz + g * interval '1 hour', g FROM generate_series(1, 1000) g;
+             CREATE TABLE r (at timestamptz REFERENCES m); INSERT INTO r SELECT max(at) FROM m",
         );
         let repo = Repo::new();
         let id = repo.dump(&source, &[]);
@@ -336,11 +368,34 @@ fn hypertables_are_restored_over_themselves() {
         target.sql("CREATE EXTENSION timescaledb");
         repo.restore(&id, &target, &[]);
         assert_equal(&source, &target);
-        target.sql("DELETE FROM m WHERE v > 500; INSERT INTO m VALUES ('2026-01-01', 1)");
+        // Chunks that were made since, and are referred to.
+        target.sql(
+            "DELETE FROM m WHERE v BETWEEN 500 AND 900; INSERT INTO m SELECT '2026-01-01'::timestamptz + g * interval '1 week', g FROM generate_series(1, 9) g;
+             INSERT INTO r SELECT max(at) FROM m",
+        );
+        let refused = repo.try_restore(&id, &target, &[]).expect(1);
+        refused.says(&[
+            "nothing was restored",
+            "has hypertables: public.m",
+            "--clean",
+        ]);
         repo.restore(&id, &target, &["--clean", "--yes"]);
         assert_equal(&source, &target);
         assert_eq!(views(&source), views(&target));
         assert_awake(&target);
+        // Another hypertable would be left without its catalog.
+        target.sql("CREATE TABLE n (at date NOT NULL); SELECT create_hypertable('n', 'at')");
+        let refused = repo
+            .try_restore(&id, &target, &["--clean", "--yes"])
+            .expect(1);
+        refused.says(&["that are not restored: public.n"]);
+        // Over chunks of the same names that were made anew, with constraints of other names.
+        target.sql("DROP TABLE n; DROP TABLE r; DROP TABLE m; DROP TABLE d");
+        repo.restore(&id, &target, &["--portable"]);
+        repo.restore(&id, &target, &["--portable", "--clean", "--yes"]);
+        assert_same(&contents(&source), &contents(&target));
+        repo.restore(&id, &target, &["--clean", "--yes"]);
+        assert_equal(&source, &target);
     }
 }
 
@@ -387,4 +442,201 @@ fn a_server_with_another_timescaledb_is_refused_before_anything_is_touched() {
             .expect(1);
         made.says(&["nothing was restored", &version]);
     }
+}
+
+/// Thirty days of metrics, numbers in chunks of a thousand, and what is built on them.
+fn history<'s>(server: &'s Server, name: &str) -> Database<'s> {
+    let source = server.empty(name);
+    source.sql("CREATE EXTENSION timescaledb");
+    source.sql(
+        "CREATE TABLE device (id integer PRIMARY KEY); INSERT INTO device SELECT generate_series(0, 9);
+         CREATE TABLE metrics (at timestamptz NOT NULL, device integer NOT NULL REFERENCES device, v integer, PRIMARY KEY (at, device));
+         SELECT create_hypertable('metrics', 'at', chunk_time_interval => interval '1 day');
+         INSERT INTO metrics SELECT '2025-01-01 00:00:00+00'::timestamptz + g * interval '1 hour', g % 10, g FROM generate_series(0, 719) g;
+         CREATE TABLE remark (at timestamptz, device integer, FOREIGN KEY (at, device) REFERENCES metrics);
+         INSERT INTO remark VALUES ('2025-01-02 00:00:00+00', 4), ('2025-01-28 00:00:00+00', 8);
+         CREATE INDEX metrics_v ON metrics (v);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.v = -NEW.v; RETURN NEW; END'; CREATE TRIGGER see BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION see();
+         CREATE TABLE counts (n bigint NOT NULL, v integer); SELECT create_hypertable('counts', 'n', chunk_time_interval => 1000);
+         INSERT INTO counts SELECT g, g FROM generate_series(0, 4999) g; CREATE VIEW sums AS SELECT sum(v) FROM counts;
+         CREATE TABLE plain (i integer); INSERT INTO plain SELECT generate_series(1, 10); CREATE VIEW days AS SELECT time_bucket('1 day', at) AS day, count(*) FROM metrics GROUP BY 1",
+    );
+    source
+}
+
+/// What the hypertables have: how many chunks and rows, and the sum of these.
+fn held(database: &Database) -> [String; 2] {
+    ["metrics", "counts"].map(|name| {
+        let chunks = format!("(SELECT count(*) FROM show_chunks('{name}'))");
+        database.sql(&format!("SELECT {chunks}, count(*), sum(v) FROM {name}"))
+    })
+}
+
+/// Rows go into chunks that were left out, and all chunks can be dropped.
+fn assert_works(database: &Database, device: i32, new_chunks: &str) {
+    let before = database.sql("SELECT count(*) FROM show_chunks('metrics')");
+    database.sql(&format!("INSERT INTO metrics VALUES ('2025-01-01 00:30:00+00', {device}, 5), ('2025-03-01 00:00:00+00', {device}, 5), ('2025-01-25 00:30:00+00', {device}, 5)"));
+    let made = format!("SELECT count(*) - {before} FROM show_chunks('metrics')");
+    assert_eq!(database.sql(&made), new_chunks);
+    assert_eq!(
+        database.sql("SELECT count(*) FROM metrics WHERE v = -5"),
+        "3"
+    );
+    database.sql("ALTER TABLE metrics ADD COLUMN more integer DEFAULT 3");
+    database.sql("ALTER TABLE IF EXISTS remark DROP CONSTRAINT remark_at_device_fkey");
+    database.sql("SELECT count(*) FROM drop_chunks('metrics', '2025-01-26'::timestamptz)");
+    let left = "SELECT count(*) FROM metrics WHERE at < '2025-01-26 00:00:00+00' OR more <> 3";
+    assert_eq!(database.sql(left), "0");
+    database.sql("DROP TABLE metrics CASCADE");
+    assert_eq!(database.sql("SELECT count(*) FROM timescaledb_information.hypertables WHERE hypertable_name = 'metrics'"), "0");
+}
+
+fn part_of_the_history(version: &'static str) {
+    let Some(server) = Server::with_timescale(version) else {
+        return;
+    };
+    let source = history(&server, &format!("ts_part_{version}"));
+    let repo = Repo::new();
+    let all = repo.dump(&source, &[]);
+    let target = |name: &str| server.empty(&format!("ts_part_{version}_{name}"));
+
+    // A bound on a chunk's end leaves that chunk out, one within a chunk takes it.
+    let bounds = [
+        "--since",
+        "2025-01-21T00:00:00Z",
+        "--until",
+        "2025-01-28T00:00:01Z",
+    ];
+    let dumped = repo.dump(&source, &bounds);
+    let one = target("one");
+    let done = repo.restore(&dumped, &one, &["-j", "3"]);
+    done.says(&["remark_at_device_fkey", "not validated"]);
+    let expected = source.sql("SELECT 8, count(*), sum(v) FROM metrics WHERE at >= '2025-01-21 00:00:00+00' AND at < '2025-01-29 00:00:00+00'");
+    let counts = held(&source)[1].clone();
+    assert_eq!(held(&one), [expected.clone(), counts]);
+    let ranges = "SELECT min(range_start), max(range_end), count(*) FROM timescaledb_information.chunks WHERE hypertable_name = 'metrics'";
+    assert_eq!(
+        one.sql(ranges),
+        "2025-01-21 00:00:00+00|2025-01-29 00:00:00+00|8"
+    );
+    for nothing in [
+        "SELECT count(*) FROM _timescaledb_catalog.dimension_slice s JOIN _timescaledb_catalog.dimension d ON d.id = s.dimension_id WHERE d.column_name = 'at' AND s.range_end <= 1737417600000000",
+        "SELECT count(*) FROM pg_class WHERE relname LIKE '\\_hyper\\_1\\_1\\_%'",
+    ] {
+        assert_eq!(one.sql(nothing), "0", "{nothing}");
+    }
+    assert_eq!(one.sql("SELECT count(*) FROM remark"), "2");
+    assert_awake(&one);
+    // The same of a snapshot of everything, with bounds of their own.
+    let two = target("two");
+    let options = [
+        "--since",
+        "metrics=2025-01-21T00:00:00Z",
+        "--until",
+        "public.metrics=2025-01-28T00:00:01Z",
+        "--since",
+        "counts=2000",
+        "--until",
+        "counts=3001",
+    ];
+    repo.restore(&all, &two, &options);
+    let numbers =
+        source.sql("SELECT 2, count(*), sum(v) FROM counts WHERE n BETWEEN 2000 AND 3999");
+    assert_eq!(held(&two), [expected, numbers]);
+    assert_awake(&two);
+    // Neither is less of a source than another.
+    let three = target("three");
+    let again = repo.dump(&two, &[]);
+    repo.restore(&again, &three, &["--exclude-table", "remark"]);
+    assert_eq!(held(&two), held(&three));
+    for database in [&one, &two, &three] {
+        assert_works(database, 1, "2");
+    }
+
+    // One hypertable with what belongs to it, but for what needs others.
+    let four = target("four");
+    let done = repo.restore(
+        &all,
+        &four,
+        &["--hypertable", "metrics", "--since", "2025-01-30T00:00:00Z"],
+    );
+    done.says(&["metrics_device_fkey", "left out"]);
+    assert_eq!(four.sql("SELECT count(*) FROM metrics"), "24");
+    let names = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'i')";
+    assert_eq!(
+        four.sql(names),
+        "metrics metrics_at_idx metrics_pkey metrics_v"
+    );
+    assert_awake(&four);
+    assert_works(&four, 77, "3");
+
+    // Without it, and without what is built on it.
+    for (name, dump, restore) in [
+        ("five", &["-T", "metrics"][..], &[][..]),
+        ("six", &[], &["--exclude-table", "metrics"]),
+    ] {
+        let without = target(name);
+        let id = repo.dump(&source, dump);
+        repo.restore(&id, &without, restore);
+        assert_eq!(
+            without.sql(names),
+            "counts counts_n_idx device device_pkey plain remark sums"
+        );
+        assert_eq!(
+            without.sql(
+                "SELECT string_agg(hypertable_name, ' ') FROM timescaledb_information.hypertables"
+            ),
+            "counts"
+        );
+        assert_eq!(without.sql("SELECT count(*) FROM pg_class WHERE relname LIKE '\\_hyper%chunk' AND relkind = 'r'"), "5");
+        assert_eq!(without.sql("SELECT count(*), (SELECT count(*) FROM device), (SELECT count(*) FROM plain) FROM counts"), "5000|10|10");
+        assert_awake(&without);
+        without.sql(
+            "INSERT INTO counts VALUES (99000, 1), (1, 1); SELECT drop_chunks('counts', 3000)",
+        );
+        // The numbers of what was left out are not given again, and nothing stands in the way of its name.
+        without.sql("CREATE TABLE metrics (at timestamptz NOT NULL); SELECT create_hypertable('metrics', 'at'); INSERT INTO metrics VALUES (now())");
+    }
+
+    // What is not there.
+    let seven = target("seven");
+    let known = "public.counts, public.metrics";
+    let unknown = |options: &[&str]| {
+        let done = repo.try_restore(&all, &seven, options).expect(1);
+        done.says(&["there is no hypertable \"metric\"", "hint"]);
+        assert_eq!(seven.sql("SELECT count(*) FROM pg_extension"), "1");
+    };
+    unknown(&["--hypertable", "metric"]);
+    unknown(&["--since", "metric=3 days"]);
+    let done = repo
+        .try_dump(&source, &["--until", "metric=3 days"])
+        .expect(1);
+    assert!(
+        known.split(", ").all(|name| done.stderr.contains(name)),
+        "{}",
+        done.stderr
+    );
+    let done = repo
+        .try_dump(&source, &["--until", "counts=3 days"])
+        .expect(1);
+    done.says(&["public.counts", "bigint", "give a number"]);
+    let plain = server.empty(&format!("ts_part_{version}_none"));
+    plain.sql("CREATE TABLE t (i integer)");
+    let none = repo.try_dump(&plain, &["--since", "3 days"]).expect(1);
+    none.says(&["no hypertables", "--since"]);
+    let none = repo.dump(&plain, &[]);
+    let none = repo
+        .try_restore(&none, &seven, &["--since", "3 days"])
+        .expect(1);
+    none.says(&["no hypertables", "--since"]);
+}
+
+#[test]
+fn part_of_the_history_comes_back_and_works_on_17() {
+    part_of_the_history("17");
+}
+
+#[test]
+fn part_of_the_history_comes_back_and_works_on_18() {
+    part_of_the_history("18");
 }

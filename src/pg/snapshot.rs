@@ -6,13 +6,14 @@
 //! a fresh session sees; then everything starts again.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::catalog::{self, Relation};
 use super::{Connection, Error, SessionOptions, Settings, session_options};
 use crate::progress::{Progress, Stage};
 
-/// How often the tables are locked and looked at again before the dump gives up.
+/// How often the tables are locked and looked at again at least before the dump gives up. Where chunks come and go all the
+/// time, it takes more than a few: the time that may be waited for a lock may be spent on it.
 const ATTEMPTS: u32 = 5;
 /// Tables named in an error.
 const SHOWN: usize = 5;
@@ -45,9 +46,11 @@ pub enum SnapshotError {
     },
     /// Tables kept changing between listing and locking.
     #[error(
-        "these tables were changed or dropped while the dump was about to lock them, {ATTEMPTS} times in a row: {tables}\nhint: dump at a time without DDL, TRUNCATE or VACUUM FULL on them"
+        "these tables were changed or dropped while the dump was about to lock them, {attempts} times in a row: {tables}\nhint: dump at a time without DDL, TRUNCATE or VACUUM FULL on them, or give the dump more time with --lock-wait-timeout"
     )]
     Unstable {
+        /// How often it was tried.
+        attempts: u32,
         /// The tables.
         tables: String,
     },
@@ -101,16 +104,21 @@ pub fn hold(
     lock_timeout: Duration,
     progress: &dyn Progress,
 ) -> Result<Held, SnapshotError> {
-    let mut changed = Vec::new();
-    for _ in 0..ATTEMPTS {
+    let began = Instant::now();
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
         match attempt(settings, watcher, lock_timeout, progress)? {
             Ok(held) => return Ok(held),
-            Err(names) => changed = names,
+            Err(changed) if attempts >= ATTEMPTS && began.elapsed() >= lock_timeout => {
+                return Err(SnapshotError::Unstable {
+                    attempts,
+                    tables: some_of(&changed, SHOWN),
+                });
+            }
+            Err(_) => {}
         }
     }
-    Err(SnapshotError::Unstable {
-        tables: some_of(&changed, SHOWN),
-    })
 }
 
 /// Opens another session and makes sure that it is at the same server.

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::pg::archive::{SqlText, TocEntry};
-use crate::pg::catalog::{self, Name, qualified, quote_ident};
+use crate::pg::catalog::{self, Name, Relation, qualified, quote_ident};
 use crate::pg::{Connection, Error};
 use crate::repo::Reader;
 use crate::repo::model::{TableRecord, TableRole};
-use crate::schema::closure;
-use crate::schema::statements;
+use crate::schema::{self, closure, statements};
 use crate::timescale::catalog::{Catalog, CatalogError, Kind, Rows};
 use crate::timescale::fit::{self, Target};
 use crate::timescale::{self, missing, reading, state};
@@ -138,15 +137,15 @@ pub fn problems(
         ));
     }
     if here {
-        problems.extend(problems_here(opened, options, conn)?);
+        problems.extend(problems_here(options, chosen, conn)?);
     }
     Ok(problems)
 }
 
 /// What stands against it in the very database that is connected to.
 fn problems_here(
-    opened: &Opened,
     options: &RestoreOptions,
+    chosen: &Chosen,
     conn: &mut Connection,
 ) -> Result<Vec<String>, Error> {
     let mut problems = Vec::new();
@@ -156,65 +155,101 @@ fn problems_here(
             options.settings.dbname()
         ));
     }
-    let ours: HashSet<&Name> = opened
-        .model
+    let relations = catalog::relations(conn)?;
+    let there = reading::read_catalog(conn, &relations)?;
+    let model = there.model();
+    let model = model.map_err(|error| Error::Protocol(error.to_string()))?;
+    let others: Vec<String> = model
         .hypertables
         .values()
-        .map(|h| &h.table)
+        .filter(|h| h.kind != Kind::Compressed)
+        .filter(|h| !options.clean || !chosen.restores(&h.table))
+        .map(|h| h.display_name())
         .collect();
-    let there = target_hypertables(conn)?;
-    let others: Vec<String> = there
-        .iter()
-        .filter(|(table, _)| !options.clean || !ours.contains(table))
-        .map(|(_, name)| name.clone())
-        .collect();
+    let mut tables = there.tables.iter();
     if !others.is_empty() {
         problems.push(format!(
             "the target database has hypertables{}: {}\nhint: TimescaleDB's catalog is restored as it is, so restore into a database without hypertables{}",
-            if options.clean { " that the snapshot does not have" } else { "" },
+            if options.clean { " that are not restored" } else { "" },
             others.join(", "),
             if options.clean { "" } else { ", or drop first what is restored (--clean)" }
         ));
+    } else if !options.clean
+        && tables.any(|((_, name), rows)| name == "bgw_job" && !rows.rows.is_empty())
+    {
+        problems.push(
+            "the target database has jobs of TimescaleDB's\nhint: delete them first (delete_job), or restore with --clean, which replaces all jobs"
+                .to_owned(),
+        );
     }
     Ok(problems)
 }
 
-/// The hypertables of the database that is connected to: their tables, and how they are known.
-fn target_hypertables(conn: &mut Connection) -> Result<Vec<(Name, String)>, Error> {
-    let relations = catalog::relations(conn)?;
-    let model = reading::read_catalog(conn, &relations)?.model();
-    let model = model.map_err(|error| Error::Protocol(error.to_string()))?;
-    let users = model
-        .hypertables
-        .values()
-        .filter(|h| h.kind != Kind::Compressed);
-    Ok(users.map(|h| (h.table.clone(), h.display_name())).collect())
-}
-
-/// Statements that drop what hangs on the snapshot's hypertables at the target and is not in the snapshot: chunks that
-/// were made since.
-pub fn drop_newer(opened: &Opened, conn: &mut Connection) -> Result<Vec<SqlText>, Error> {
-    let ours: HashSet<Name> = opened
-        .entries
-        .iter()
-        .filter_map(closure::relation)
-        .collect();
-    let relations = catalog::relations(conn)?;
-    let model = reading::read_catalog(conn, &relations)?.model();
-    let model = model.map_err(|error| Error::Protocol(error.to_string()))?;
-    let mut statements = Vec::new();
-    for chunk in &model.chunks {
-        for (schema, name) in chunk.compressed.iter().chain([&chunk.table]) {
-            if !ours.contains(&(schema.clone(), name.clone())) {
-                let name = qualified(schema, name);
-                statements.push(SqlText::from(format!("DROP TABLE IF EXISTS {name}")));
-            }
-        }
-    }
-    Ok(statements)
-}
-
 impl Restore<'_> {
+    /// Drops the chunks of the target's hypertables, all of which are to be restored, and makes plain tables of these, so
+    /// that they can be dropped like any other. Chunks may be others than those of the snapshot, and constraints of theirs
+    /// may be called otherwise.
+    ///
+    /// The session is in the restoring state. To the extension at work, foreign keys of hypertables, continuous aggregates
+    /// and what holds compressed rows are no tables and views that PostgreSQL's statements may drop.
+    pub fn forget_hypertables(&self, conn: &mut Connection) -> Result<(), RestoreError> {
+        let failed = |source| RestoreError::Server {
+            context: "could not drop the target's hypertables",
+            source,
+        };
+        let relations = catalog::relations(conn).map_err(failed)?;
+        let model = reading::read_catalog(conn, &relations)
+            .map_err(failed)?
+            .model()?;
+        let mut tables: Vec<_> = relations
+            .iter()
+            .filter(|r| {
+                r.config
+                    .as_ref()
+                    .is_some_and(|c| c.extension == timescale::EXTENSION)
+            })
+            // Of the installation rather than of hypertables.
+            .filter(|r| r.name != "metadata")
+            .collect();
+        if tables.is_empty() {
+            return Ok(());
+        }
+        state::stop_workers(conn).map_err(failed)?;
+        // A foreign key that refers to a hypertable refers to each of its chunks.
+        let entries = &self.opened.entries;
+        let keys = |n: usize| self.chosen.entries[n] && entries[n].desc == "FK CONSTRAINT";
+        let mut statements = schema::drops::drop_all(entries, &keys);
+        let chunks = model.chunks.iter();
+        let chunks = chunks.flat_map(|chunk| chunk.compressed.iter().chain([&chunk.table]));
+        let hidden = model.hypertables.values();
+        let hidden = hidden
+            .filter(|h| h.kind == Kind::Compressed)
+            .map(|h| &h.table);
+        let names = chunks.chain(hidden);
+        statements.extend(
+            names
+                .map(|(schema, name)| format!("DROP TABLE IF EXISTS {}", qualified(schema, name)))
+                .map(SqlText::from),
+        );
+        self.drop(conn, &statements)?;
+        let pairs = catalog::foreign_keys(conn).map_err(failed)?;
+        let names = tables.iter().map(|t| (t.schema.as_str(), t.name.as_str()));
+        let order = ordered(names.collect(), &pairs);
+        let rank = |t: &Relation| {
+            order
+                .iter()
+                .position(|name| *name == (&*t.schema, &*t.name))
+        };
+        tables.sort_by_key(|table| std::cmp::Reverse(rank(table)));
+        conn.execute("BEGIN").map_err(failed)?;
+        for table in tables {
+            let condition = table.config.as_ref().map_or("", |c| c.condition.as_str());
+            let delete = format!("DELETE FROM ONLY {} {condition}", table.sql_name());
+            conn.execute(&delete).map_err(failed)?;
+        }
+        conn.execute("COMMIT").map_err(failed)
+    }
+
     /// The entries that come before the restoring state: TimescaleDB, and the schema that it lives in.
     pub fn before_timescale(&self) -> Vec<usize> {
         if self.timescale.is_none() {
@@ -307,6 +342,7 @@ impl Restore<'_> {
                 restored: &restored,
                 owner: self.options.render.no_owner.then_some(current),
                 tablespaces: !self.options.render.no_tablespaces,
+                whole: self.chosen.whole,
             },
         )?;
         let names = fitted.tables.keys().map(|(s, n)| (s.as_str(), n.as_str()));

@@ -160,12 +160,19 @@ impl Restore<'_> {
     fn drop_existing(&self, session: &mut Session<'_>) -> Result<(), RestoreError> {
         let chosen = |n: usize| self.chosen.entries[n];
         let conn = session.conn();
-        let mut statements = Vec::new();
         if self.timescale.is_some() {
-            statements = hypertables::drop_newer(self.opened, conn)
-                .map_err(server("could not look at the target's hypertables"))?;
+            self.forget_hypertables(&mut self.connect()?)?;
         }
-        statements.extend(schema::drops::drop_all(&self.opened.entries, &chosen));
+        let statements = schema::drops::drop_all(&self.opened.entries, &chosen);
+        self.drop(conn, &statements)?;
+        let objects = large_objects::needs(self.opened, &self.chosen.tables)?;
+        large_objects::drop_existing(conn, &objects).map_err(server(
+            "could not drop the large objects that are to be restored",
+        ))
+    }
+
+    /// Runs statements that drop something, many in one transaction.
+    pub fn drop(&self, conn: &mut Connection, statements: &[SqlText]) -> Result<(), RestoreError> {
         for batch in statements.chunks((self.lock_budget / 4).max(1)) {
             let failed = |statement: &SqlText, source| RestoreError::Drop {
                 statement: exec::shorten(statement.as_bytes()),
@@ -178,10 +185,7 @@ impl Restore<'_> {
             conn.execute("COMMIT")
                 .map_err(server("could not drop what is to be restored"))?;
         }
-        let objects = large_objects::needs(self.opened, &self.chosen.tables)?;
-        large_objects::drop_existing(conn, &objects).map_err(server(
-            "could not drop the large objects that are to be restored",
-        ))
+        Ok(())
     }
 
     /// Restores entries one after the other, many in one transaction.

@@ -47,6 +47,8 @@ pub struct Target<'a> {
     pub owner: Option<&'a str>,
     /// Whether hypertables keep their tablespaces.
     pub tablespaces: bool,
+    /// Whether everything is restored: jobs of no hypertable call procedures that come with nothing else.
+    pub whole: bool,
 }
 
 /// The roles that own jobs.
@@ -78,7 +80,12 @@ pub fn fit(catalog: &Catalog, target: Target<'_>) -> Result<Catalog, CatalogErro
             continue;
         }
         for row in &rows.rows {
-            if gone.keeps(RowRef::new(&name.1, rows, row), &name.1, restored)? {
+            let of = RowRef::new(&name.1, rows, row);
+            let own_job = name.1 == "bgw_job" && of.get("hypertable_id").is_none();
+            if own_job && !target.whole {
+                continue;
+            }
+            if gone.keeps(of, &name.1, restored)? {
                 let mut row = gone.change(&name.1, rows, row)?;
                 if let (Some(owner), Some(n)) = (target.owner, rows.column("owner")) {
                     row[n] = Some(quote_ident(owner));
@@ -257,6 +264,7 @@ mod tests {
             restored,
             owner: None,
             tablespaces: true,
+            whole: true,
         };
         fit(catalog, target)
     }
@@ -318,6 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn a_job_of_no_hypertable_comes_with_everything_only() {
+        for catalog in [by_name(), by_relation()] {
+            let target = Target {
+                restored: &|_| true,
+                owner: None,
+                tablespaces: true,
+                whole: false,
+            };
+            let fitted = fit(&catalog, target).unwrap();
+            assert_eq!(ids(&fitted, "bgw_job", "id"), [1000, 1001]);
+        }
+    }
+
+    #[test]
     fn a_tiered_chunk_stays_behind() {
         let mut whole = by_relation();
         let tiered = catalog(&[
@@ -369,6 +391,7 @@ mod tests {
             restored: &|_| true,
             owner: Some("me"),
             tablespaces: false,
+            whole: true,
         };
         let fitted = fit(&whole, target).unwrap();
         assert_eq!(names(owners(&fitted)), ["me"]);

@@ -470,8 +470,13 @@ pub fn without_only(entries: &mut [TocEntry], model: &Model) {
                 entry.desc == "INDEX" || entry.tag.to_lossy().starts_with(&format!("{table} "))
             })
         });
-        if own && let Some(defn) = entry.defn.to_str() {
-            entry.defn = SqlText::from(defn.replace("ALTER TABLE ONLY ", "ALTER TABLE "));
+        if !own {
+            continue;
+        }
+        for statement in [&mut entry.defn, &mut entry.drop_stmt] {
+            if let Some(text) = statement.to_str() {
+                *statement = SqlText::from(text.replace("ALTER TABLE ONLY ", "ALTER TABLE "));
+            }
         }
     }
 }

@@ -8,3 +8,4 @@ pub mod program;
 pub mod server;
 pub mod session;
 pub mod testbed;
+pub mod timescale;

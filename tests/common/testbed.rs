@@ -1,4 +1,5 @@
-//! The servers of `tools/testbed`, or the caller's own: `PGTIDE_TEST_PG15_URL`, `..._PG17_URL`, `..._PG18_URL`.
+//! The servers of `tools/testbed`, or the caller's own: `PGTIDE_TEST_PG15_URL`, `..._PG17_URL`, `..._PG18_URL`; and one
+//! with the TSL edition of TimescaleDB, which `tools/testbed` does not have: `PGTIDE_TEST_TSL_URL`.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -54,6 +55,31 @@ impl Server {
             eprintln!("PostgreSQL {version}: not run, PGTIDE_TEST_PG{version}_URL is not set");
             return None;
         };
+        Some(Server::at(version, url))
+    }
+
+    /// The server with the TSL edition of TimescaleDB; says so where there is none. Client programs are those of its
+    /// version.
+    pub fn tsl() -> Option<Server> {
+        let url = std::env::var("PGTIDE_TEST_TSL_URL").unwrap_or_default();
+        if url.is_empty() {
+            eprintln!("TSL edition of TimescaleDB: not run, PGTIDE_TEST_TSL_URL is not set");
+            return None;
+        }
+        let server = Server {
+            version: "TSL",
+            path: OsString::new(),
+            programs: tempfile::tempdir().unwrap(),
+            url: url.clone(),
+            env: Vec::new(),
+        };
+        let number = "SELECT current_setting('server_version_num')::integer / 10000";
+        let major = server.psql("postgres", &["-c", number]);
+        Some(Server::at(String::leak(major.trim().to_owned()), url))
+    }
+
+    /// The server at this address.
+    fn at(version: &'static str, url: String) -> Server {
         let mut server = Server {
             version,
             path: OsString::new(),
@@ -70,7 +96,7 @@ impl Server {
         let password = password(&server.url).or_else(|| std::env::var("PGPASSWORD").ok());
         let password = password.map(|value| ("PGPASSWORD".to_string(), value));
         server.env.extend(password);
-        Some(server)
+        server
     }
 
     /// The server of that version, if TimescaleDB can be had there; says so where it cannot.
@@ -83,6 +109,13 @@ impl Server {
         }
         eprintln!("TimescaleDB on PostgreSQL {version}: not run, the server does not have it");
         None
+    }
+
+    /// The versions of TimescaleDB that it offers.
+    pub fn timescale_versions(&self) -> Vec<String> {
+        let query = "SELECT version FROM pg_available_extension_versions WHERE name = 'timescaledb' ORDER BY version";
+        let versions = self.psql("postgres", &["-c", query]);
+        versions.lines().map(str::to_owned).collect()
     }
 
     pub fn major(&self) -> i32 {
