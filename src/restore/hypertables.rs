@@ -14,6 +14,7 @@ use crate::timescale::{self, missing, reading, state};
 
 use super::chosen::Chosen;
 use super::exec::{Failure, Halt, Session, Work, entry_name};
+use super::preflight::{self, Problems};
 use super::steps::Restore;
 use super::target::session_options;
 use super::{Opened, RestoreError, RestoreOptions, load, plan, portable, server};
@@ -99,6 +100,68 @@ fn refers_to(constraint: &TocEntry, entries: &[TocEntry], tables: &HashSet<i32>)
 
 /// What stands against the restore of the hypertables.
 pub fn problems(
+    opened: &Opened,
+    options: &RestoreOptions,
+    chosen: &Chosen,
+    conn: &mut Connection,
+    problems: &mut Problems,
+) -> Result<(), RestoreError> {
+    if options.portable || chosen.timescale(opened).is_some() {
+        let fitted = fitted(opened, options, chosen, None)?;
+        missing_names(&fitted, options, conn, problems).map_err(server(
+            "could not look at the target's roles and tablespaces",
+        ))?;
+    }
+    let found = look(opened, options, chosen, conn)
+        .map_err(server("could not look at the target's TimescaleDB"))?;
+    problems.others.extend(found);
+    Ok(())
+}
+
+/// The catalog as it fits what is restored; jobs that are not to keep their owners belong to `owner`.
+fn fitted(
+    opened: &Opened,
+    options: &RestoreOptions,
+    chosen: &Chosen,
+    owner: Option<&str>,
+) -> Result<Catalog, CatalogError> {
+    let target = Target {
+        restored: &|name| chosen.restores(name),
+        owner,
+        tablespaces: !options.render.no_tablespaces,
+        whole: chosen.whole,
+    };
+    fit::fit(&opened.catalog, target)
+}
+
+/// Owners of jobs and tablespaces of hypertables that the target does not have: no entry names these.
+fn missing_names(
+    fitted: &Catalog,
+    options: &RestoreOptions,
+    conn: &mut Connection,
+    problems: &mut Problems,
+) -> Result<(), Error> {
+    let mut unknown = |wanted: BTreeSet<String>, sql: &str, list: &mut Vec<String>| {
+        let known = preflight::names(conn, sql)?;
+        let missing = wanted.into_iter().filter(|name| !known.contains(name));
+        let missing: Vec<String> = missing.filter(|name| !list.contains(name)).collect();
+        list.extend(missing);
+        Ok::<_, Error>(())
+    };
+    if !options.render.no_owner {
+        let roles = "SELECT rolname FROM pg_catalog.pg_roles";
+        unknown(fit::owners(fitted), roles, &mut problems.roles)?;
+    }
+    let tablespaces = "SELECT spcname FROM pg_catalog.pg_tablespace";
+    unknown(
+        fit::tablespaces(fitted),
+        tablespaces,
+        &mut problems.tablespaces,
+    )
+}
+
+/// What the server and its extension lack.
+fn look(
     opened: &Opened,
     options: &RestoreOptions,
     chosen: &Chosen,
@@ -336,15 +399,8 @@ impl Restore<'_> {
             .and_then(|row| row.get(0))
             .unwrap_or_default();
         let restored = |name: &Name| self.chosen.restores(name);
-        let fitted = fit::fit(
-            &self.opened.catalog,
-            Target {
-                restored: &restored,
-                owner: self.options.render.no_owner.then_some(current),
-                tablespaces: !self.options.render.no_tablespaces,
-                whole: self.chosen.whole,
-            },
-        )?;
+        let owner = self.options.render.no_owner.then_some(current);
+        let fitted = fitted(self.opened, self.options, self.chosen, owner)?;
         let names = fitted.tables.keys().map(|(s, n)| (s.as_str(), n.as_str()));
         let pairs = catalog::foreign_keys(conn).map_err(failed)?;
         conn.execute("BEGIN").map_err(failed)?;

@@ -451,10 +451,7 @@ fn preflight(
             "the target database holds an unfinished restore, {mark}: part of it is missing\nhint: run it again with --clean, which drops what is there first; or drop the database and restore with --create"
         ));
     }
-    problems.others.extend(
-        hypertables::problems(opened, options, chosen, conn)
-            .map_err(server("could not look at the target's TimescaleDB"))?,
-    );
+    hypertables::problems(opened, options, chosen, conn, &mut problems)?;
     if options.create && !options.clean {
         let name = &opened.snapshot.source.database;
         let rows = conn

@@ -166,7 +166,8 @@ pub fn check(
     Ok(problems)
 }
 
-fn names(conn: &mut Connection, sql: &str) -> Result<BTreeSet<String>, Error> {
+/// The names that a query gives.
+pub fn names(conn: &mut Connection, sql: &str) -> Result<BTreeSet<String>, Error> {
     let rows = conn.query(sql)?;
     Ok(rows
         .iter()

@@ -253,6 +253,7 @@ mod tests {
             after: after.to_vec(),
             exclusive: exclusive.to_vec(),
             shared: shared.to_vec(),
+            elsewhere: false,
         }
     }
 

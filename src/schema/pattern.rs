@@ -149,7 +149,7 @@ mod tests {
             ("\"Orders\"", "public", "Orders"),
             ("app.*", "app", "anything at all"),
             ("app.log_????", "app", "log_2025"),
-            ("*.log|*.trace", "x", "log"),
+            ("*.(log|trace)", "x", "log"),
             ("\"a.b\".c", "a.b", "c"),
             ("\"a\"\"b\"", "public", "a\"b"),
             ("part_[0-9]+", "public", "part_17"),
@@ -175,6 +175,7 @@ mod tests {
     fn what_is_no_pattern_is_said() {
         for (pattern, message) in [
             ("a.b.c", "too many dots"),
+            ("*.log|*.trace", "too many dots"),
             ("a[", "not a pattern"),
             ("\"open", "not closed"),
         ] {
