@@ -7,8 +7,9 @@ use super::wire::FRAME_HEADER;
 /// Rows are sent in frames of about this size. The server reads a frame whole before it looks at it.
 const FRAME: usize = 256 * 1024;
 
-const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-const TRAILER: &[u8] = &[0xff, 0xff];
+/// What rows in binary begin with, and end with.
+pub(super) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(super) const TRAILER: &[u8] = &[0xff, 0xff];
 
 /// A COPY in progress. Ends with [`CopyIn::finish`] or [`CopyIn::abort`]; dropped without either, the server is told
 /// to throw it away.
@@ -42,6 +43,34 @@ impl Connection {
             copy.frame.extend_from_slice(HEADER);
         }
         Ok(copy)
+    }
+
+    /// Reads the whole answer to statements whose COPYs have their rows already: the number of rows of each.
+    pub(super) fn copied_rows(&mut self) -> Result<Vec<u64>, Error> {
+        let mut copied = Vec::new();
+        loop {
+            let frame = self.wire.read_frame().map_err(|e| self.lost(e))?;
+            let body = self.wire.body(&frame);
+            match frame.tag {
+                b'C' => {
+                    let tag = body.strip_suffix(&[0]).unwrap_or(body);
+                    let count = tag.strip_prefix(b"COPY ").map(String::from_utf8_lossy);
+                    copied.extend(count.and_then(|count| count.parse::<u64>().ok()));
+                }
+                b'Z' => {
+                    let status = body.first().copied();
+                    self.ready(status);
+                    return Ok(copied);
+                }
+                b'E' => {
+                    let error = Box::new(ServerError::parse(body));
+                    return Err(self.after_error(error));
+                }
+                // Rows of a query, and that rows are awaited.
+                b'T' | b'D' | b'I' | b'G' => {}
+                tag => self.asynchronous(tag, frame)?,
+            }
+        }
     }
 
     /// Whether the COPY is binary; None where the statement was none.

@@ -22,6 +22,7 @@ pub mod snapshot;
 mod startup;
 mod stream;
 mod tls;
+mod together;
 mod verify;
 mod wire;
 
@@ -33,6 +34,7 @@ pub use copy_out::RowSink;
 pub use error::{BatchError, CopyError, Error, Notice, ServerError};
 pub use row::Row;
 pub use settings::{ConnectionArgs, Settings, SettingsError};
+pub use together::Together;
 
 /// How the engines open their sessions: everything pinned, and text in UTF-8 whatever the database's encoding, because
 /// names and statements are. Rows travel in the database's own encoding, which is set around each COPY.

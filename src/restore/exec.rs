@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
-use crate::pg::{BatchError, Connection, Error};
+use crate::pg::{BatchError, Connection, Error, Together};
 use crate::progress::Progress;
 use crate::repo::Reader;
 use crate::repo::model::{BlockRef, TableRecord, TableRole};
+use crate::rows::Format;
 use crate::schema::statements::{RenderOptions, Renderer};
 
 use super::load::{self, Count, LoadError, SharedLoad};
@@ -16,6 +17,9 @@ use super::load::{self, Count, LoadError, SharedLoad};
 /// Above this payload a table is emptied and loaded in one transaction with FREEZE; below it, the new files that
 /// TRUNCATE makes cost more than frozen rows save.
 const FREEZE_BYTES: u64 = 1 << 20;
+
+/// Tables up to this payload travel together.
+const TOGETHER_BYTES: u64 = 32 << 10;
 
 /// What a task does.
 #[derive(Debug, Clone)]
@@ -141,6 +145,14 @@ pub fn entry_name(entry: &TocEntry) -> String {
     )
 }
 
+/// Cheap work on its way.
+#[derive(Default)]
+struct Pending {
+    together: Together,
+    /// The tables whose rows are in it, in their order.
+    loads: Vec<usize>,
+}
+
 /// One session of a restore.
 pub struct Session<'a> {
     conn: Connection,
@@ -193,7 +205,7 @@ impl<'a> Session<'a> {
 
     fn run_all(&mut self, batch: &[&Work]) -> bool {
         if batch.len() > 1 {
-            match self.transaction(batch) {
+            match self.together(batch) {
                 Ok(()) => return true,
                 Err(failed) if failed.lost => {
                     return self.report(batch[0], failed);
@@ -202,7 +214,7 @@ impl<'a> Session<'a> {
             }
         }
         for work in batch {
-            if let Err(failed) = self.transaction(std::slice::from_ref(work)) {
+            if let Err(failed) = self.transaction(work) {
                 let lost = failed.lost;
                 if !self.report(work, failed) || lost {
                     return false;
@@ -220,52 +232,142 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn transaction(&mut self, batch: &[&Work]) -> Result<(), Failed> {
-        if let [Work::LoadShared(table, runs)] = batch {
+    /// Does cheap work in one transaction, in as few messages as possible. Which part of it failed, if one does, is not
+    /// known.
+    fn together(&mut self, batch: &[&Work]) -> Result<(), Failed> {
+        let mut pending = Pending::default();
+        pending.together.statement(b"BEGIN");
+        let result = batch
+            .iter()
+            .try_for_each(|work| self.add(work, &mut pending))
+            .and_then(|()| {
+                if !pending.loads.is_empty() {
+                    // What the server counted is looked at first.
+                    self.send(&mut pending)?;
+                }
+                pending.together.statement(b"COMMIT");
+                self.send(&mut pending)
+            });
+        if result.is_err() {
+            self.roll_back();
+        }
+        result
+    }
+
+    fn add(&mut self, work: &Work, pending: &mut Pending) -> Result<(), Failed> {
+        match work {
+            Work::Entry(n) => {
+                for statement in self.renderer.statements(&self.shared.entries[*n]) {
+                    pending.together.statement(statement.as_bytes());
+                }
+            }
+            Work::Statements(_, statements) => {
+                for statement in statements {
+                    pending.together.statement(statement.as_bytes());
+                }
+            }
+            Work::Load(n) => {
+                if !self.add_load(*n, pending)? {
+                    self.send(pending)?;
+                    self.load(*n)?;
+                }
+            }
+            Work::LoadShared(n, runs) => {
+                self.send(pending)?;
+                self.load_shared(*n, runs)?;
+            }
+        }
+        if pending.together.is_full() {
+            self.send(pending)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the rows of a small table, if they fit. Rows in another encoding need a session in that encoding.
+    fn add_load(&mut self, table: usize, pending: &mut Pending) -> Result<bool, Failed> {
+        let record = &self.shared.tables[table];
+        if self.shared.encoding.is_some() || record.payload_bytes > TOGETHER_BYTES {
+            return Ok(false);
+        }
+        let rows = load::whole(self.shared.reader, record).map_err(|error| Failed {
+            statement: String::new(),
+            error: error.to_string(),
+            lost: false,
+        })?;
+        let sql = load::copy_sql(record, false);
+        let binary = record.format == Format::Binary;
+        if !pending.together.copy(&sql, binary, &rows) {
+            self.send(pending)?;
+            if !pending.together.copy(&sql, binary, &rows) {
+                return Ok(false);
+            }
+        }
+        pending.loads.push(table);
+        Ok(true)
+    }
+
+    /// Sends what is pending. The server must have counted as many rows of each table as the snapshot has.
+    fn send(&mut self, pending: &mut Pending) -> Result<(), Failed> {
+        let copied = self
+            .conn
+            .run_together(&mut pending.together)
+            .map_err(|error| Failed::server(b"", &error))?;
+        let loads = std::mem::take(&mut pending.loads);
+        let expected = loads.iter().map(|&n| &self.shared.tables[n]);
+        for (n, record) in expected.enumerate() {
+            let (loaded, expected) = (copied.get(n).copied().unwrap_or(0), record.digest.rows);
+            if loaded != expected && count(record) == Count::Exact {
+                return Err(Failed {
+                    statement: load::copy_sql(record, false),
+                    error: LoadError::Count { loaded, expected }.to_string(),
+                    lost: false,
+                });
+            }
+            self.shared.progress.bytes(record.payload_bytes);
+        }
+        Ok(())
+    }
+
+    fn roll_back(&mut self) {
+        self.renderer.forget();
+        // A session that cannot even roll back is lost, and the next statement will say so.
+        let _ = self.conn.execute("ROLLBACK");
+    }
+
+    /// Does one piece of work in a transaction of its own.
+    fn transaction(&mut self, work: &Work) -> Result<(), Failed> {
+        if let Work::LoadShared(table, runs) = work {
             return self.load_shared(*table, runs);
         }
         let result = self
             .conn
             .execute("BEGIN")
             .map_err(|error| Failed::server(b"BEGIN", &error))
-            .and_then(|()| self.work(batch))
+            .and_then(|()| self.work(work))
             .and_then(|()| {
                 self.conn
                     .execute("COMMIT")
                     .map_err(|error| Failed::server(b"COMMIT", &error))
             });
         if result.is_err() {
-            self.renderer.forget();
-            // A session that cannot even roll back is lost, and the next statement will say so.
-            let _ = self.conn.execute("ROLLBACK");
+            self.roll_back();
         }
         result
     }
 
-    /// Statements of neighbouring work travel together, without a round trip for each.
-    fn work(&mut self, batch: &[&Work]) -> Result<(), Failed> {
-        let mut pending: Vec<SqlText> = Vec::new();
-        for work in batch {
-            match work {
-                Work::Entry(n) => {
-                    pending.extend(self.renderer.statements(&self.shared.entries[*n]))
-                }
-                Work::Statements(_, statements) => pending.extend(statements.iter().cloned()),
-                Work::Load(n) => {
-                    self.flush(&mut pending)?;
-                    self.load(*n)?;
-                }
-                Work::LoadShared(n, runs) => {
-                    self.flush(&mut pending)?;
-                    self.load_shared(*n, runs)?;
-                }
+    fn work(&mut self, work: &Work) -> Result<(), Failed> {
+        match work {
+            Work::Entry(n) => {
+                let statements = self.renderer.statements(&self.shared.entries[*n]);
+                self.statements(&statements)
             }
+            Work::Statements(_, statements) => self.statements(statements),
+            Work::Load(n) => self.load(*n),
+            Work::LoadShared(n, runs) => self.load_shared(*n, runs),
         }
-        self.flush(&mut pending)
     }
 
-    fn flush(&mut self, pending: &mut Vec<SqlText>) -> Result<(), Failed> {
-        let statements = std::mem::take(pending);
+    fn statements(&mut self, statements: &[SqlText]) -> Result<(), Failed> {
         self.conn
             .batch(statements.iter().map(SqlText::as_bytes))
             .map_err(|BatchError { index, source }| {
