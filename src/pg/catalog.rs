@@ -458,13 +458,9 @@ pub fn foreign_keys(conn: &mut Connection) -> Result<Vec<(Name, Name)>, Error> {
         .collect()
 }
 
-/// Which of the named relations ANALYZE is for, with their sizes: those of the given kinds that are no partitions.
-/// `names` are quoted and qualified, `kinds` is a list of SQL literals.
-pub fn analyzable(
-    conn: &mut Connection,
-    names: &[String],
-    kinds: &str,
-) -> Result<Vec<(String, u64)>, Error> {
+/// Which of the named relations ANALYZE is for, with their sizes: those with rows that are no partitions. `names` are
+/// quoted and qualified.
+pub fn analyzable(conn: &mut Connection, names: &[String]) -> Result<Vec<(String, u64)>, Error> {
     let mut found = Vec::new();
     for names in names.chunks(5000) {
         let list: Vec<String> = names.iter().map(|name| quote_literal(name)).collect();
@@ -472,7 +468,7 @@ pub fn analyzable(
             "SELECT v.name, pg_catalog.pg_relation_size(c.oid)
              FROM (SELECT unnest(ARRAY[{}]::text[]) AS name) v
              JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(v.name)
-             WHERE c.relkind IN ({kinds}) AND NOT c.relispartition",
+             WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition",
             list.join(",")
         ))?;
         for row in &rows {

@@ -182,8 +182,8 @@ impl<'a> Session<'a> {
     /// A session on an open connection.
     pub fn new(conn: Connection, shared: &'a Shared<'a>) -> Self {
         Self {
+            renderer: Renderer::of_role(shared.render, conn.parameter("session_authorization")),
             conn,
-            renderer: Renderer::new(shared.render),
             shared,
         }
     }

@@ -102,7 +102,7 @@ impl Restore<'_> {
         self.main()?;
         self.pass(serial, Pass::Privileges)?;
         if self.options.analyze {
-            self.analyze(serial, "'r', 'p'")?;
+            self.analyze(serial, "TABLE")?;
         }
         self.hypertables(serial)
     }
@@ -115,7 +115,7 @@ impl Restore<'_> {
             self.portable_steps(serial, &anew.settings)?;
         }
         if self.options.analyze {
-            self.analyze(serial, "'m'")?;
+            self.analyze(serial, "MATERIALIZED VIEW")?;
         }
         let database: Vec<usize> = self
             .opened
@@ -419,22 +419,20 @@ impl Restore<'_> {
     }
 
     /// Collects the statistics of the relations that were restored. A partitioned table's ANALYZE covers its partitions.
-    fn analyze(&self, session: &mut Session<'_>, kinds: &str) -> Result<(), Halt> {
+    fn analyze(&self, session: &mut Session<'_>, desc: &str) -> Result<(), Halt> {
         let names: Vec<String> = self
             .opened
             .entries
             .iter()
             .enumerate()
-            .filter(|(n, e)| {
-                self.chosen.entries[*n] && matches!(e.desc.as_str(), "TABLE" | "MATERIALIZED VIEW")
-            })
+            .filter(|(n, e)| self.chosen.entries[*n] && e.desc == desc)
             .filter_map(|(_, e)| {
                 let schema = e.namespace.as_ref()?.to_lossy();
                 Some(qualified(&schema, &e.tag.to_lossy()))
             })
             .collect();
         let mut plan = Plan::default();
-        let found = match catalog::analyzable(session.conn(), &names, kinds) {
+        let found = match catalog::analyzable(session.conn(), &names) {
             Ok(found) => found,
             Err(error) => return self.halt("ANALYZE", &error),
         };

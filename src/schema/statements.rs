@@ -53,6 +53,8 @@ const NAMED_BY_DROP: &[&str] = &[
 #[derive(Clone, Debug)]
 pub struct Renderer {
     options: RenderOptions,
+    /// The role that creates what it creates.
+    role: Option<String>,
     tablespace: Option<SqlText>,
     tableam: Option<SqlText>,
 }
@@ -62,8 +64,17 @@ impl Renderer {
     pub fn new(options: RenderOptions) -> Self {
         Self {
             options,
+            role: None,
             tablespace: None,
             tableam: None,
+        }
+    }
+
+    /// For a session of a role: of tables that are its own anyway it needs not be said.
+    pub fn of_role(options: RenderOptions, role: Option<&str>) -> Self {
+        Self {
+            role: role.map(str::to_owned),
+            ..Self::new(options)
         }
     }
 
@@ -89,7 +100,8 @@ impl Renderer {
         } else if !is_comment(&entry.defn) {
             out.push(entry.defn.clone());
         }
-        if !self.options.no_owner {
+        let own = entry.desc == "TABLE" && self.role.as_deref() == entry.owner.to_str();
+        if !self.options.no_owner && !own {
             out.extend(owner(entry));
         }
         // A partitioned table has no storage; its access method is only what its partitions take over.
@@ -318,6 +330,25 @@ mod tests {
             partitioned[3],
             "ALTER TABLE \"S\".t SET ACCESS METHOD heap;"
         );
+    }
+
+    #[test]
+    fn a_table_of_the_role_that_creates_it_needs_no_owner() {
+        let drop = "DROP TABLE t;";
+        let table = entry("TABLE", None, "t", "CREATE TABLE t ();", drop);
+        let view = entry(
+            "VIEW",
+            None,
+            "v",
+            "CREATE VIEW v AS SELECT;",
+            "DROP VIEW v;",
+        );
+        let count = |role, entry: &TocEntry| {
+            let mut renderer = Renderer::of_role(RenderOptions::default(), Some(role));
+            renderer.statements(entry).len()
+        };
+        assert_eq!((count("Me", &table), count("other", &table)), (1, 2));
+        assert_eq!(count("Me", &view), 2);
     }
 
     #[test]

@@ -10,9 +10,11 @@ use crate::pg::{Connection, Error, SessionOptions};
 
 use super::{EXTENSION, RESTORING};
 
-/// How often the scheduler is looked for after a restore, and how long it is given each time.
-const SCHEDULER_ATTEMPTS: u32 = 20;
-const SCHEDULER_PAUSE: Duration = Duration::from_millis(100);
+/// How often the scheduler is looked for after a restore, how long it is given each time ...
+const SCHEDULER_ATTEMPTS: u32 = 200;
+const SCHEDULER_PAUSE: Duration = Duration::from_millis(10);
+/// ... and how often it is looked for before it is asked for again.
+const SCHEDULER_PATIENCE: u32 = 10;
 
 /// Options of a session in which the extension leaves all statements to PostgreSQL.
 pub fn asleep(options: SessionOptions) -> SessionOptions {
@@ -44,7 +46,7 @@ pub fn end(conn: &mut Connection) -> Result<bool, Error> {
     let schema = functions(conn)?;
     conn.execute(&format!("SELECT {schema}.timescaledb_post_restore()"))?;
     // One call has been known not to be enough (timescaledb issue 5842), so it is looked at, and asked for again.
-    for _ in 0..SCHEDULER_ATTEMPTS {
+    for attempt in 1..=SCHEDULER_ATTEMPTS {
         std::thread::sleep(SCHEDULER_PAUSE);
         let rows = conn.query(
             "SELECT FROM pg_catalog.pg_stat_activity
@@ -53,7 +55,9 @@ pub fn end(conn: &mut Connection) -> Result<bool, Error> {
         if !rows.is_empty() {
             return Ok(true);
         }
-        conn.execute("SELECT _timescaledb_functions.start_background_workers()")?;
+        if attempt.is_multiple_of(SCHEDULER_PATIENCE) {
+            conn.execute("SELECT _timescaledb_functions.start_background_workers()")?;
+        }
     }
     Ok(false)
 }
