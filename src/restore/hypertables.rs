@@ -325,21 +325,21 @@ impl Restore<'_> {
     }
 
     /// Creates the extension at the version of the source and stops its workers.
-    pub fn begin_timescale(&self) -> Result<(), RestoreError> {
-        let Some(version) = self.timescale else {
-            return Ok(());
-        };
-        let mut conn = self.connect_awake()?;
+    /// Gives back the session of the steps that follow, to which all tables are plain ones.
+    pub fn begin_timescale(&self, version: &str) -> Result<Connection, RestoreError> {
         let mut renderer = statements::Renderer::new(self.options.render);
         for n in self.before_timescale() {
             let entry = &self.opened.entries[n];
             let statements = if timescale::is_extension(entry) {
-                // It must be the first of its session.
-                conn = self.connect_awake()?;
                 vec![timescale::create_extension(entry, version)]
             } else {
                 renderer.statements(entry)
             };
+            if statements.is_empty() {
+                continue;
+            }
+            // The extension must be the first of its session.
+            let mut conn = self.connect_awake()?;
             for statement in statements {
                 conn.execute(statement.as_bytes())
                     .map_err(server("could not create the extension timescaledb"))?;
@@ -353,7 +353,7 @@ impl Restore<'_> {
         {
             return Err(RestoreError::NotAsleep);
         }
-        Ok(())
+        Ok(conn)
     }
 
     /// A session in which the extension is at work.

@@ -307,6 +307,7 @@ pub fn run(
         options,
         chosen: &chosen,
         settings: &settings,
+        database: &database,
         interrupt,
         progress,
         shared: &shared,
@@ -331,10 +332,6 @@ pub fn run(
     if let Some(first) = failures.first().filter(|_| !options.continue_on_error) {
         return Err(RestoreError::Failed(Box::new(first.clone())));
     }
-    settings
-        .connect(&session_options(opened))
-        .and_then(|mut conn| mark::clear(&mut conn, &database))
-        .map_err(server("could not take the mark off the target database"))?;
     let loaded = || {
         opened
             .tables

@@ -19,7 +19,7 @@ use super::exec::{self, Failure, Halt, Session, Shared, Work};
 use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Task};
 use super::target::session_options;
-use super::{Opened, RestoreError, RestoreOptions, hypertables, large_objects, server};
+use super::{Opened, RestoreError, RestoreOptions, hypertables, large_objects, mark, server};
 
 /// Entries in one transaction, however large the lock table is: what a transaction has changed makes each further
 /// change of the catalog dearer. Of 5,001 chunks, 3,200 in one took twice as long as 400.
@@ -38,6 +38,8 @@ pub struct Restore<'a> {
     pub chosen: &'a Chosen,
     /// The target.
     pub settings: &'a Settings,
+    /// Name of its database.
+    pub database: &'a str,
     /// Who may stop it.
     pub interrupt: &'a Interrupt,
     /// Who watches.
@@ -61,11 +63,10 @@ impl Restore<'_> {
         if self.options.clean && !self.options.create {
             self.drop_existing(&mut serial.0)?;
         }
-        if self.timescale.is_some() {
+        if let Some(version) = self.timescale {
             // The extension is created first in a session of its own, and the sessions after it are in its restoring
             // state.
-            self.begin_timescale()?;
-            serial = self.session(self.connect()?);
+            serial = self.session(self.begin_timescale(version)?);
         }
         if self.anew.is_some() {
             self.begin_portable()?;
@@ -73,18 +74,20 @@ impl Restore<'_> {
         if self.steps(&mut serial.0).is_err() {
             return Ok(());
         }
-        let mut last = self.session(self.connect_awake()?);
-        if self.last_steps(&mut last.0).is_err() {
+        if self.timescale.is_some() {
+            serial = self.session(self.connect_awake()?);
+        }
+        if self.last_steps(&mut serial.0).is_err() {
             return Ok(());
         }
+        let conn = serial.0.conn();
         if self.timescale.is_some() {
-            self.end_timescale(last.0.conn())?;
+            self.end_timescale(conn)?;
         }
         // One commit that waits for the disk makes all the earlier ones durable.
-        serial
-            .0
-            .conn()
-            .execute("SET synchronous_commit = on; SELECT pg_catalog.pg_current_xact_id()")
+        conn.execute("SET synchronous_commit = on")
+            .and_then(|()| mark::clear(conn, self.database))
+            .and_then(|()| conn.execute("SELECT pg_catalog.pg_current_xact_id()"))
             .map_err(server("could not make the restore durable"))
     }
 
