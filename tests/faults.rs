@@ -328,7 +328,7 @@ const MOMENTS: &[(&str, &str)] = &[
     ),
     (
         "refreshes views",
-        "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'REFRESH%slow%' AND state = 'active')",
+        "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%REFRESH%slow%' AND state = 'active' AND pid <> pg_backend_pid())",
     ),
 ];
 

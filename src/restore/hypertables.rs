@@ -8,8 +8,9 @@ use crate::pg::{Connection, Error};
 use crate::repo::Reader;
 use crate::repo::model::{TableRecord, TableRole};
 use crate::schema::{self, closure, statements};
-use crate::timescale::catalog::{Catalog, CatalogError, Kind, Rows};
+use crate::timescale::catalog::{Catalog, CatalogError, Rows};
 use crate::timescale::fit::{self, Target};
+use crate::timescale::model::Kind;
 use crate::timescale::{self, missing, reading, state};
 
 use super::chosen::Chosen;

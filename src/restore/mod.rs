@@ -30,8 +30,9 @@ use crate::schema::graph::Graph;
 use crate::schema::pattern::Pattern;
 use crate::schema::statements::RenderOptions;
 use crate::timescale;
-use crate::timescale::catalog::{Catalog, CatalogError, Model};
+use crate::timescale::catalog::{Catalog, CatalogError};
 use crate::timescale::contents::{self, Counts, Item};
+use crate::timescale::model::Model;
 use crate::timescale::part::{Part, PartError};
 
 pub use exec::{Failure, entry_name};

@@ -3,7 +3,7 @@
 use crate::pg::Connection;
 use crate::pg::catalog::{Name, quote_literal};
 use crate::schema::closure;
-use crate::timescale::catalog::Kind;
+use crate::timescale::model::Kind;
 use crate::timescale::portable::{self, Portable, Step, Target};
 use crate::timescale::{self, EXTENSION};
 
@@ -31,7 +31,7 @@ impl Opened {
 /// Whether a relation is the extension's own making: chunks, what holds compressed rows, all of an aggregate.
 pub fn is_made_anew(opened: &Opened, relation: &Name) -> bool {
     let model = &opened.model;
-    let of_chunk = |c: &timescale::catalog::Chunk| {
+    let of_chunk = |c: &timescale::model::Chunk| {
         c.table == *relation || c.compressed.as_ref() == Some(relation)
     };
     model.chunks.iter().any(of_chunk)

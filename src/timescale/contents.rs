@@ -6,7 +6,7 @@ use crate::pg::catalog::Name;
 use crate::progress::Stage;
 use crate::repo::model::{TableRecord, TableRole};
 
-use super::catalog::{Kind, Model};
+use super::model::{Kind, Model};
 
 /// A table, a hypertable with its chunks, or all that an extension keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

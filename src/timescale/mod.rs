@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod contents;
 pub mod fit;
 pub mod missing;
+pub mod model;
 pub mod part;
 pub mod portable;
 pub mod reading;

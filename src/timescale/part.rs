@@ -9,7 +9,7 @@ use jiff::{Span, Timestamp};
 
 use crate::pg::catalog::Name;
 
-use super::catalog::{Dimension, Hypertable, Kind, Model};
+use super::model::{Dimension, Hypertable, Kind, Model};
 
 /// Where part of the history begins or ends.
 #[derive(Debug, Clone, Copy)]
@@ -259,7 +259,7 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
-    use super::super::catalog::Chunk;
+    use super::super::model::Chunk;
     use super::*;
 
     const DAY: i64 = 86_400_000_000;

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use crate::pg::catalog::{self, Name, Relation, quote_ident};
 use crate::pg::{Connection, Error};
 
-use super::catalog::{Catalog, CatalogError, Model, Rows};
+use super::catalog::{Catalog, CatalogError, Rows};
+use super::model::Model;
 use super::part::{Part, PartError};
 use super::{EXTENSION, missing};
 
