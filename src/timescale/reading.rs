@@ -10,7 +10,7 @@ use crate::pg::{Connection, Error};
 use super::catalog::{Catalog, CatalogError, Rows};
 use super::model::Model;
 use super::part::{Part, PartError};
-use super::{EXTENSION, missing};
+use super::{EXTENSION, RESTORING, missing};
 
 /// What is special in the reading of a database with hypertables; nothing in one without.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,6 +51,18 @@ pub enum ReadingError {
         "TimescaleDB's catalog has names beyond ASCII, and the database's encoding is not UTF8: {0:?}\nhint: rename what is called so, or dump with pg_dump"
     )]
     Encoding(String),
+    /// A session in which compressed rows would be passed over.
+    #[error(
+        "{setting} is {value} in the sessions of this dump, so compressed rows would be missing from what --decompress reads\nhint: set it to {wanted} for the role and the database (ALTER ROLE, ALTER DATABASE ... RESET {setting}), or dump without --decompress"
+    )]
+    Asleep {
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
     /// Chunks of an access method whose rows COPY does not give.
     #[error(
         "{0}: COPY does not give all rows of chunks that use the access method hypercore (TimescaleDB 2.18 to 2.21)\nhint: bring them back first: ALTER TABLE ... SET ACCESS METHOD heap"
@@ -124,9 +136,34 @@ pub fn reading(
             compressed.extend(oids.get(&chunk.table).map(|r| r.oid));
         }
     }
+    if !reading.decompressed.is_empty() {
+        must_decompress(conn)?;
+    }
     reading.missing = (!compressed.is_empty()).then(|| missing::query(&compressed));
     reading.model = model;
     Ok(reading)
+}
+
+/// Makes sure that a query on a chunk gives its compressed rows, too: without the extension at work, or with this turned
+/// off, it gives those of the heap, and no error.
+fn must_decompress(conn: &mut Connection) -> Result<(), ReadingError> {
+    for (setting, wanted) in [
+        (RESTORING, "off"),
+        ("timescaledb.enable_transparent_decompression", "on"),
+    ] {
+        let rows = conn.query(&format!(
+            "SELECT pg_catalog.current_setting('{setting}', true)"
+        ))?;
+        let value = rows.first().and_then(|row| row.get(0)).unwrap_or("unknown");
+        if value != wanted {
+            return Err(ReadingError::Asleep {
+                setting,
+                value: value.to_owned(),
+                wanted,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Chunks whose rows are in object storage cannot be read as others.
