@@ -150,11 +150,18 @@ fn must_decompress(conn: &mut Connection) -> Result<(), ReadingError> {
     for (setting, wanted) in [
         (RESTORING, "off"),
         ("timescaledb.enable_transparent_decompression", "on"),
+        ("timescaledb.enable_columnarscan", "on"),
     ] {
         let rows = conn.query(&format!(
             "SELECT pg_catalog.current_setting('{setting}', true)"
         ))?;
-        let value = rows.first().and_then(|row| row.get(0)).unwrap_or("unknown");
+        let value = rows.first().and_then(|row| row.get(0));
+        // Which of the others there is depends on the version.
+        let value = value.unwrap_or(if setting == RESTORING {
+            "unknown"
+        } else {
+            wanted
+        });
         if value != wanted {
             return Err(ReadingError::Asleep {
                 setting,
