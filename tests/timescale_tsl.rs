@@ -275,14 +275,16 @@ fn decompressed_a_database_has_the_same_rows_and_can_be_compressed_again() {
         // Chunks that rows refer to cannot be compressed.
         source.sql("DROP TABLE remark");
         // Where compressed rows would be passed over in silence, nothing is read.
-        let (database, setting) = (
-            format!("ALTER DATABASE {}", source.name),
-            "timescaledb.restoring",
-        );
-        source.sql(&format!("{database} SET {setting} = on"));
-        let refused = repo.try_dump(source, &["--decompress"]).expect(1);
-        refused.says(&[setting, "compressed rows would be missing"]);
-        server.psql("postgres", &["-c", &format!("{database} RESET {setting}")]);
+        for (setting, value) in [
+            ("timescaledb.enable_columnarscan", "off"),
+            ("timescaledb.restoring", "on"),
+        ] {
+            let database = format!("ALTER DATABASE {}", source.name);
+            source.sql(&format!("{database} SET {setting} = {value}"));
+            let refused = repo.try_dump(source, &["--decompress"]).expect(1);
+            refused.says(&[setting, "compressed rows would be missing"]);
+            server.psql("postgres", &["-c", &format!("{database} RESET {setting}")]);
+        }
         let id = repo.dump(source, &["--decompress", "-j", "2"]);
         repo.restore(&id, &target, &["-j", "4"]);
         assert_awake(&target);
