@@ -116,15 +116,19 @@ pub enum Align {
 
 /// `3 tables, 2 hypertables with 60 chunks`.
 pub fn counts(tables: u64, hypertables: u64, chunks: u64) -> String {
-    let tables = plural(tables, "table", "tables");
+    let tables_text = plural(tables, "table", "tables");
     if hypertables == 0 {
-        return tables;
+        return tables_text;
     }
-    format!(
-        "{tables}, {} with {}",
+    let hypertables = format!(
+        "{} with {}",
         plural(hypertables, "hypertable", "hypertables"),
         plural(chunks, "chunk", "chunks")
-    )
+    );
+    if tables == 0 {
+        return hypertables;
+    }
+    format!("{tables_text}, {hypertables}")
 }
 
 /// `1 row`, `2 rows`.
@@ -146,6 +150,7 @@ mod tests {
         assert_eq!(count(12), "12");
         assert_eq!(counts(1, 0, 0), "1 table");
         assert_eq!(counts(3, 1, 60), "3 tables, 1 hypertable with 60 chunks");
+        assert_eq!(counts(0, 2, 1), "2 hypertables with 1 chunk");
         assert_eq!(seconds(5.72), "5.7 s");
         assert_eq!(seconds(125.0), "2 min 05 s");
         assert_eq!(seconds(3725.0), "1 h 02 min");
