@@ -640,3 +640,38 @@ fn part_of_the_history_comes_back_and_works_on_17() {
 fn part_of_the_history_comes_back_and_works_on_18() {
     part_of_the_history("18");
 }
+
+#[test]
+fn a_tiered_chunk_stays_behind_and_that_is_said() {
+    for version in ["17", "18"] {
+        let Some(server) = Server::with_timescale(version) else {
+            continue;
+        };
+        let source = server.empty(&format!("ts_tiered_{version}"));
+        source.sql("CREATE EXTENSION timescaledb");
+        // What stands for object storage is a foreign table that nobody can read.
+        source.sql(
+            "CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER storage FOREIGN DATA WRAPPER nowhere;
+             CREATE TABLE m (at timestamptz NOT NULL, v integer); SELECT create_hypertable('m', 'at');
+             INSERT INTO m SELECT '2025-01-01'::timestamptz + g * interval '1 day', g FROM generate_series(1, 50) g;
+             CREATE FOREIGN TABLE tiered (at timestamptz NOT NULL, v integer) SERVER storage;
+             SELECT _timescaledb_functions.attach_osm_table_chunk('m', 'tiered')",
+        );
+        assert_eq!(
+            source.sql("SELECT count(*) FROM _timescaledb_catalog.chunk WHERE osm_chunk"),
+            "1"
+        );
+        let target = server.empty(&format!("ts_tiered_{version}_r"));
+        let repo = Repo::new();
+        let dumped = repo.try_dump(&source, &[]).expect(3);
+        let dumped = dumped.says(&["public.m: its tiered data (1 chunk) is left out"]);
+        let id = dumped.stdout.lines().last().unwrap().to_owned();
+        repo.restore(&id, &target, &[]);
+        assert_eq!(target.sql("SELECT count(*), sum(v) FROM m"), "50|1275");
+        assert_eq!(
+            target.sql("SELECT status FROM _timescaledb_catalog.hypertable"),
+            "0"
+        );
+        target.sql("INSERT INTO m VALUES ('2026-01-01', 1)");
+    }
+}

@@ -15,6 +15,8 @@ use crate::progress::{Progress, Stage};
 /// How often the tables are locked and looked at again at least before the dump gives up. Where chunks come and go all the
 /// time, it takes more than a few: the time that may be waited for a lock may be spent on it.
 const ATTEMPTS: u32 = 5;
+/// How often the tables are listed before the snapshot is taken, while there are always new ones.
+const LISTINGS: u32 = 20;
 /// Tables named in an error.
 const SHOWN: usize = 5;
 /// Tables in one LOCK statement.
@@ -162,27 +164,26 @@ fn attempt(
             set_lock_timeout(lock_timeout)
         ))
         .map_err(at("could not begin the dump's transaction"))?;
-    if let Err(name) = lock(
-        &mut holder,
-        listed.iter(),
-        "",
-        Some((watcher, lock_timeout)),
-    )? {
-        return Ok(Err(vec![name]));
+    // What is dropped meanwhile is passed over, what is made is locked, too: what is locked stays as it is, so this comes
+    // to an end.
+    let mut known: HashSet<(u32, String, String)> = HashSet::new();
+    let mut listed = listed;
+    for _ in 0..LISTINGS {
+        let new = not_known(&known, &listed);
+        if new.is_empty() {
+            break;
+        }
+        lock_existing(&mut holder, &new, watcher, lock_timeout)?;
+        let keys: Vec<_> = new.into_iter().map(key).collect();
+        known.extend(keys);
+        listed = catalog::relations(watcher).map_err(at("could not list the tables"))?;
     }
     progress.stage(&Stage::Locked);
 
     // The first query of the transaction: this takes the MVCC snapshot.
     let id = export(&mut holder)?;
     let seen = catalog::relations(&mut holder).map_err(at("could not list the tables"))?;
-    let known: HashSet<(u32, &str, &str)> = listed
-        .iter()
-        .map(|r| (r.oid, r.schema.as_str(), r.name.as_str()))
-        .collect();
-    let new: Vec<&Relation> = seen
-        .iter()
-        .filter(|r| !known.contains(&(r.oid, r.schema.as_str(), r.name.as_str())))
-        .collect();
+    let new = not_known(&known, &seen);
     if let Err(name) = lock(
         &mut holder,
         new.into_iter(),
@@ -296,6 +297,53 @@ fn export(conn: &mut Connection) -> Result<String, SnapshotError> {
             context: "could not export the MVCC snapshot".to_owned(),
             source: Error::Protocol("no id came back".to_owned()),
         })
+}
+
+/// By what a relation is known: as another one may have its name.
+fn key(relation: &Relation) -> (u32, String, String) {
+    (relation.oid, relation.schema.clone(), relation.name.clone())
+}
+
+/// Those of the relations that are not known.
+fn not_known<'r>(
+    known: &HashSet<(u32, String, String)>,
+    relations: &'r [Relation],
+) -> Vec<&'r Relation> {
+    relations
+        .iter()
+        .filter(|relation| !known.contains(&key(relation)))
+        .collect()
+}
+
+/// Locks those of the relations that are still there, in batches. A savepoint is no query: the transaction still has no
+/// MVCC snapshot after it.
+fn lock_existing(
+    conn: &mut Connection,
+    relations: &[&Relation],
+    watcher: &mut Connection,
+    timeout: Duration,
+) -> Result<(), SnapshotError> {
+    let failed = || at("could not lock the tables of the dump");
+    let mut open: Vec<&[&Relation]> = relations.chunks(LOCK_BATCH).collect();
+    while let Some(batch) = open.pop() {
+        conn.execute("SAVEPOINT pgtide_lock").map_err(failed())?;
+        let waiting = Some((&mut *watcher, timeout));
+        match lock(conn, batch.iter().copied(), "", waiting)? {
+            Ok(()) => conn
+                .execute("RELEASE SAVEPOINT pgtide_lock")
+                .map_err(failed())?,
+            Err(_) => {
+                conn.execute("ROLLBACK TO SAVEPOINT pgtide_lock; RELEASE SAVEPOINT pgtide_lock")
+                    .map_err(failed())?;
+                // Whichever it was: the others are locked without it.
+                if batch.len() > 1 {
+                    let (first, second) = batch.split_at(batch.len() / 2);
+                    open.extend([second, first]);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Locks the relations in batches. The inner error names a table that is there no more.
