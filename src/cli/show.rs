@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Outcome {
                 serde_json::json!({
                     "schema": t.schema,
                     "name": t.name,
-                    "chunk": labels.get(&(t.schema.clone(), t.name.clone())),
+                    "chunk": labels.get(&t.key()),
                     "rows": t.digest.rows,
                     "digest": t.digest.to_string(),
                     "source_bytes": t.source_bytes,

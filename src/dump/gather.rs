@@ -208,7 +208,7 @@ impl Run<'_> {
                 table: table.relation.display_name(),
                 segment: shard * collect::SHARD_SEGMENTS,
             })?;
-            if gone.contains(&(table.relation.schema.clone(), table.relation.name.clone())) {
+            if gone.contains(&table.relation.key()) {
                 // A partition or a child of what is left out.
                 continue;
             }

@@ -241,9 +241,7 @@ fn dump(
     )
     .map_err(server("could not read the tables' columns and sizes"))?;
     let plain = planned.tables.iter().filter(|t| t.role == TableRole::Plain);
-    let names: Vec<Name> = plain
-        .map(|t| (t.relation.schema.clone(), t.relation.name.clone()))
-        .collect();
+    let names: Vec<Name> = plain.map(|t| t.relation.key()).collect();
     let counts = Counts::of(&special.model, names.iter());
     progress.stage(&counts.stage(planned.bytes));
 
@@ -378,8 +376,5 @@ fn previous_tables(
     let tables = lists::read_value::<Root>(reader, &snapshot.root)
         .and_then(|root| lists::read_list::<TableRecord>(reader, &root.tables))
         .unwrap_or_default();
-    Ok(tables
-        .into_iter()
-        .map(|t| ((t.schema.clone(), t.name.clone()), t))
-        .collect())
+    Ok(tables.into_iter().map(|t| (t.key(), t)).collect())
 }

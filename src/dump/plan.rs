@@ -98,10 +98,9 @@ pub fn plan(
     jobs: usize,
 ) -> Result<Plan, Error> {
     let mut skipped = reading.skipped.clone();
-    let key = |r: &Relation| (r.schema.clone(), r.name.clone());
     let relations: Vec<&Relation> = relations
         .iter()
-        .filter(|r| !reading.left_out.contains(&key(r)))
+        .filter(|r| !reading.left_out.contains(&r.key()))
         .filter(|r| {
             let empty = facts.standby && r.unlogged;
             if empty && r.kind == 'r' {
@@ -123,7 +122,7 @@ pub fn plan(
     for relation in relations {
         let attributes = attributes.remove(&relation.oid).unwrap_or_default();
         let (heap, toast) = sizes.get(&relation.oid).copied().unwrap_or_default();
-        let key = key(relation);
+        let key = relation.key();
         let mut planned = table(
             relation,
             &attributes,
@@ -242,7 +241,7 @@ fn large_objects(
     let mut types = type_rows.clone();
     types.extend(catalog::types(conn, &[oid])?);
     let pages = catalog_relation(oid, "pg_largeobject");
-    let key = (pages.schema.clone(), pages.name.clone());
+    let key = pages.key();
     let pages = table(
         &pages,
         &attributes.unwrap_or_default(),

@@ -42,6 +42,11 @@ impl Relation {
         qualified(&self.schema, &self.name)
     }
 
+    /// Schema and name.
+    pub fn key(&self) -> Name {
+        (self.schema.clone(), self.name.clone())
+    }
+
     /// The name as people write it.
     pub fn display_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)

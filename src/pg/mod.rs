@@ -16,6 +16,7 @@ mod copy_out;
 mod error;
 pub mod interrupt;
 pub mod pg_dump;
+pub mod printed;
 mod row;
 mod settings;
 pub mod snapshot;

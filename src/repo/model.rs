@@ -219,3 +219,17 @@ pub struct SequenceValue {
     /// `is_called`.
     pub is_called: bool,
 }
+
+impl TableRecord {
+    /// Schema and name.
+    pub fn key(&self) -> (String, String) {
+        (self.schema.clone(), self.name.clone())
+    }
+}
+
+impl SequenceValue {
+    /// Schema and name.
+    pub fn key(&self) -> (String, String) {
+        (self.schema.clone(), self.name.clone())
+    }
+}

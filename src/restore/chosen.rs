@@ -58,9 +58,8 @@ impl Chosen {
         });
         let mut not_portable = Vec::new();
         if options.portable {
-            let anew = closure::with_dependents(&opened.entries, &|name| {
-                portable::is_made_anew(opened, name)
-            });
+            let own = opened.model.own_relations();
+            let anew = closure::with_dependents(&opened.entries, &|name| own.contains(name));
             not_portable = portable::dependents(opened, &(&anew - &gone));
             gone.extend(anew);
             let entries = opened.entries.iter().enumerate();
@@ -121,7 +120,7 @@ impl Chosen {
             Vec::new()
         };
         let tables = opened.tables.iter().map(|t| match t.role {
-            TableRole::Plain => loaded.contains(&(t.schema.clone(), t.name.clone())),
+            TableRole::Plain => loaded.contains(&t.key()),
             _ if options.portable && hypertables::is_catalog(t) => false,
             TableRole::ExtensionConfig { .. }
             | TableRole::LargeObjects
@@ -144,7 +143,7 @@ impl Chosen {
 
     /// Whether this restore creates the table.
     pub fn created(&self, table: &TableRecord) -> bool {
-        self.restores(&(table.schema.clone(), table.name.clone()))
+        self.restores(&table.key())
     }
 
     /// Whether this restore creates the relation.
@@ -253,10 +252,10 @@ fn by_hypertable(
         .filter(|e| closure::relation(e).is_some())
         .map(|e| e.dump_id)
         .collect();
-    let labels = model.labels();
+    let chunks = model.chunk_relations();
     let chunks: HashSet<i32> = entries
         .iter()
-        .filter(|e| closure::relation(e).is_some_and(|name| labels.contains_key(&name)))
+        .filter(|e| closure::relation(e).is_some_and(|name| chunks.contains(&name)))
         .map(|e| e.dump_id)
         .collect();
     for (n, entry) in entries.iter().enumerate() {

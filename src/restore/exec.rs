@@ -102,7 +102,7 @@ impl Shared<'_> {
         match work {
             Work::Load(n) | Work::LoadShared(n, _) => {
                 let table = &self.tables[*n];
-                let name = (table.schema.clone(), table.name.clone());
+                let name = table.key();
                 match self.labels.get(&name) {
                     Some(label) => format!("rows of {label}"),
                     None => self.name(work),

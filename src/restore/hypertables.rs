@@ -1,6 +1,6 @@
 //! What a restore does for hypertables: the extension, the restoring state, the catalog, and what comes after it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::{self, Name, Relation, qualified, quote_ident};
@@ -17,14 +17,13 @@ use super::chosen::Chosen;
 use super::exec::{Failure, Halt, Session, Work, entry_name};
 use super::preflight::{self, Problems};
 use super::steps::Restore;
-use super::target::session_options;
 use super::{Opened, RestoreError, RestoreOptions, load, plan, portable, server};
 
 /// TimescaleDB's catalog as a snapshot has it.
 pub fn catalog(reader: &Reader, tables: &[TableRecord]) -> Result<Catalog, RestoreError> {
     let mut catalog = Catalog::default();
     for table in tables.iter().filter(|table| is_catalog(table)) {
-        let name = (table.schema.clone(), table.name.clone());
+        let name = table.key();
         catalog.tables.insert(name, rows(reader, table)?);
     }
     Ok(catalog)
@@ -51,16 +50,16 @@ pub fn after_catalog(opened: &Opened) -> BTreeSet<usize> {
         .values()
         .map(|h| &h.table)
         .collect();
-    let tables: HashSet<i32> = opened
+    let tables: HashMap<i32, &TocEntry> = opened
         .entries
         .iter()
         .filter(|e| closure::relation(e).is_some_and(|name| hypertables.contains(&name)))
-        .map(|e| e.dump_id)
+        .map(|e| (e.dump_id, e))
         .collect();
     let mut ids = HashSet::new();
     let mut found = BTreeSet::new();
     for (n, entry) in opened.entries.iter().enumerate() {
-        let refers = entry.desc == "FK CONSTRAINT" && refers_to(entry, &opened.entries, &tables);
+        let refers = entry.desc == "FK CONSTRAINT" && refers_to(entry, &tables);
         if refers || entry.dependencies.iter().any(|id| ids.contains(id)) {
             ids.insert(entry.dump_id);
             found.insert(n);
@@ -71,32 +70,22 @@ pub fn after_catalog(opened: &Opened) -> BTreeSet<usize> {
 
 /// Chunks and what belongs to them, as far as it comes before the rows, in their order.
 pub fn late(opened: &Opened) -> Vec<usize> {
-    let labels = opened.model.labels();
-    let chunks = closure::with_dependents(&opened.entries, &|name| labels.contains_key(name));
+    let relations = opened.model.chunk_relations();
+    let chunks = closure::with_dependents(&opened.entries, &|name| relations.contains(name));
     let pre = opened.graph.pre.iter().copied();
     pre.filter(|n| chunks.contains(n)).collect()
 }
 
 /// Whether a foreign key of another table refers to one of the tables.
-fn refers_to(constraint: &TocEntry, entries: &[TocEntry], tables: &HashSet<i32>) -> bool {
-    let target = |id: &i32| {
-        let table = entries
-            .iter()
-            .find(|e| e.dump_id == *id && tables.contains(id));
-        table.filter(|table| {
-            // Its tag is the name of its table, a blank, and its own.
-            let own = table.namespace == constraint.namespace
-                && constraint
-                    .tag
-                    .to_lossy()
-                    .starts_with(&format!("{} ", table.tag.to_lossy()));
-            !own
-        })
-    };
-    constraint
-        .dependencies
-        .iter()
-        .any(|id| tables.contains(id) && target(id).is_some())
+fn refers_to(constraint: &TocEntry, tables: &HashMap<i32, &TocEntry>) -> bool {
+    let others = constraint.dependencies.iter();
+    others.filter_map(|id| tables.get(id)).any(|table| {
+        // Its tag is the name of its table, a blank, and its own.
+        let name = format!("{} ", table.tag.to_lossy());
+        let own =
+            table.namespace == constraint.namespace && constraint.tag.to_lossy().starts_with(&name);
+        !own
+    })
 }
 
 /// What stands against the restore of the hypertables.
@@ -283,8 +272,7 @@ impl Restore<'_> {
         let entries = &self.opened.entries;
         let keys = |n: usize| self.chosen.entries[n] && entries[n].desc == "FK CONSTRAINT";
         let mut statements = schema::drops::drop_all(entries, &keys);
-        let chunks = model.chunks.iter();
-        let chunks = chunks.flat_map(|chunk| chunk.compressed.iter().chain([&chunk.table]));
+        let chunks = model.chunk_relations().into_iter();
         let hidden = model.hypertables.values();
         let hidden = hidden
             .filter(|h| h.kind == Kind::Compressed)
@@ -359,13 +347,7 @@ impl Restore<'_> {
 
     /// A session in which the extension is at work.
     pub fn connect_awake(&self) -> Result<Connection, RestoreError> {
-        let mut options = session_options(self.opened);
-        if self.timescale.is_some() {
-            options = state::awake(options);
-        }
-        self.settings
-            .connect(&options)
-            .map_err(server("could not connect to the target"))
+        self.connect_in(state::awake)
     }
 
     /// Makes the restored tables hypertables: the catalog, all of it in one transaction, in the order of its foreign

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use crate::pg::Connection;
 use crate::pg::catalog::quote_literal;
+use crate::pg::printed;
 use crate::repo::model::{TableRecord, TableRole};
-use crate::rows::Decoder;
 
 use super::Opened;
 use super::exec::{Failure, Halt, Shared};
@@ -44,25 +44,20 @@ fn of_role<'o>(opened: &'o Opened, wanted: &[bool], role: &TableRole) -> Option<
 
 /// What the large objects of the snapshot need, as far as they are wanted.
 pub fn needs(opened: &Opened, wanted: &[bool]) -> Result<Vec<Needs>, crate::repo::RepoError> {
-    let mut found = Vec::new();
     let Some(metadata) = of_role(opened, wanted, &TableRole::LargeObjectMetadata) else {
-        return Ok(found);
+        return Ok(Vec::new());
     };
-    let mut decoder = Decoder::new();
-    let (mut scratch, mut payload) = (Vec::new(), Vec::new());
-    for block in load::blocks(&opened.reader, metadata)? {
-        opened
-            .reader
-            .read(&block.id, &mut decoder, &mut scratch, &mut payload)?;
-        found.extend(payload.split(|byte| *byte == b'\n').filter_map(needs_of));
-    }
-    Ok(found)
+    let lines = load::whole(&opened.reader, metadata)?;
+    Ok(lines
+        .split(|byte| *byte == b'\n')
+        .filter_map(needs_of)
+        .collect())
 }
 
 /// From a line of COPY text: id, owner, privileges, comment. A role whose name is not in UTF-8 is left to the server.
 fn needs_of(line: &[u8]) -> Option<Needs> {
     let mut fields = line.split(|byte| *byte == b'\t');
-    let mut field = || unescape(std::str::from_utf8(fields.next()?).ok()?);
+    let mut field = || printed::copy_field(std::str::from_utf8(fields.next()?).ok()?).ok()?;
     let oid = field()?.parse().ok()?;
     let owner = field();
     let roles = field().map(|acl| roles_of(&acl)).unwrap_or_default();
@@ -72,79 +67,20 @@ fn needs_of(line: &[u8]) -> Option<Needs> {
 /// The roles in a text of privileges, such as `{owner=rw/owner,"\"odd role\"=r/owner",=r/owner}`.
 fn roles_of(acl: &str) -> BTreeSet<String> {
     let mut roles = BTreeSet::new();
-    for item in array_items(acl) {
-        let (grantee, rest) = role_name(&item);
+    let role =
+        |text: &str| printed::identifier(text, &['=', '/']).map(|(name, rest)| (name, rest.len()));
+    for item in printed::array_items(acl) {
+        let Some((grantee, rest)) = role(&item) else {
+            continue;
+        };
         roles.insert(grantee);
-        if let Some((_, grantor)) = rest.split_once('/') {
-            roles.insert(role_name(grantor).0);
+        if let Some((_, grantor)) = item[item.len() - rest..].split_once('/') {
+            roles.extend(role(grantor).map(|(name, _)| name));
         }
     }
     // Everybody has no name.
     roles.remove("");
     roles
-}
-
-/// The elements of an array, as the server prints it.
-fn array_items(text: &str) -> Vec<String> {
-    let mut items = Vec::new();
-    let mut item = String::new();
-    let mut quoted = false;
-    let mut chars = text.strip_prefix('{').unwrap_or(text).chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => item.extend(chars.next()),
-            '"' => quoted = !quoted,
-            ',' | '}' if !quoted => items.push(std::mem::take(&mut item)),
-            c => item.push(c),
-        }
-    }
-    items
-}
-
-/// The name at the beginning of a text, in quotes where it needs them, and what comes after it.
-fn role_name(text: &str) -> (String, &str) {
-    let Some(mut rest) = text.strip_prefix('"') else {
-        let end = text.find(['=', '/']).unwrap_or(text.len());
-        return (text[..end].to_owned(), &text[end..]);
-    };
-    let mut name = String::new();
-    while let Some((before, after)) = rest.split_once('"') {
-        name.push_str(before);
-        match after.strip_prefix('"') {
-            Some(after) => {
-                name.push('"');
-                rest = after;
-            }
-            None => return (name, after),
-        }
-    }
-    (name, "")
-}
-
-/// A field of COPY text.
-fn unescape(field: &str) -> Option<String> {
-    if field == "\\N" {
-        return None;
-    }
-    let mut value = String::with_capacity(field.len());
-    let mut chars = field.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            value.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('b') => value.push('\u{8}'),
-            Some('f') => value.push('\u{c}'),
-            Some('n') => value.push('\n'),
-            Some('r') => value.push('\r'),
-            Some('t') => value.push('\t'),
-            Some('v') => value.push('\u{b}'),
-            Some(other) => value.push(other),
-            None => {}
-        }
-    }
-    Some(value)
 }
 
 /// Which of these ids the database has.
@@ -326,13 +262,6 @@ fn fill(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_of_copy_text_come_back_as_they_were() {
-        assert_eq!(unescape("\\N"), None);
-        assert_eq!(unescape("a\\tb\\\\c\\n"), Some("a\tb\\c\n".to_owned()));
-        assert_eq!(unescape(""), Some(String::new()));
-    }
 
     #[test]
     fn roles_are_found_in_privileges_however_they_are_quoted() {

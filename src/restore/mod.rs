@@ -232,9 +232,7 @@ impl Opened {
     fn counts_where(&self, wanted: impl Fn(usize) -> bool) -> Counts {
         let tables = self.tables.iter().enumerate();
         let plain = tables.filter(|(n, t)| t.role == TableRole::Plain && wanted(*n));
-        let names: Vec<Name> = plain
-            .map(|(_, t)| (t.schema.clone(), t.name.clone()))
-            .collect();
+        let names: Vec<Name> = plain.map(|(_, t)| t.key()).collect();
         Counts::of(&self.model, names.iter())
     }
 }

@@ -1,9 +1,11 @@
 //! Hypertables restored into another version of TimescaleDB: made anew at the target, and loaded through.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::pg::Connection;
 use crate::pg::catalog::{Name, quote_literal};
+use crate::repo::model::TableRecord;
 use crate::schema::closure;
-use crate::timescale::model::Kind;
 use crate::timescale::portable::{self, Portable, Step, Target};
 use crate::timescale::{self, EXTENSION};
 
@@ -16,43 +18,29 @@ impl Opened {
     /// The snapshot as it is restored into another version: rows of chunks go in through their hypertables.
     pub fn portable(mut self) -> Opened {
         portable::without_only(&mut self.entries, &self.model);
+        let chunks = self.model.chunks.iter();
+        let root_of: HashMap<&Name, &Name> = chunks
+            .filter_map(|chunk| {
+                let hypertable = self.model.hypertables.get(&chunk.hypertable)?;
+                Some((&chunk.table, &hypertable.table))
+            })
+            .collect();
         for table in &mut self.tables {
-            let name = (table.schema.clone(), table.name.clone());
-            let chunk = self.model.chunks.iter().find(|chunk| chunk.table == name);
-            let hypertable = chunk.and_then(|chunk| self.model.hypertables.get(&chunk.hypertable));
-            if let Some(hypertable) = hypertable {
-                table.load_through = Some(hypertable.table.clone());
+            if let Some(&root) = root_of.get(&table.key()) {
+                table.load_through = Some(root.clone());
             }
         }
         self
     }
 }
 
-/// Whether a relation is the extension's own making: chunks, what holds compressed rows, all of an aggregate.
-pub fn is_made_anew(opened: &Opened, relation: &Name) -> bool {
-    let model = &opened.model;
-    let of_chunk = |c: &timescale::model::Chunk| {
-        c.table == *relation || c.compressed.as_ref() == Some(relation)
-    };
-    model.chunks.iter().any(of_chunk)
-        || model.hypertables.values().any(|h| match &h.kind {
-            Kind::User => false,
-            Kind::Compressed => h.table == *relation,
-            Kind::Aggregate { view, internal } => {
-                h.table == *relation || view == relation || internal.contains(relation)
-            }
-        })
-}
-
 /// Why the snapshot cannot be restored so, if it cannot.
 pub fn problem(opened: &Opened, chosen: &Chosen) -> Option<String> {
+    let tables = opened.tables.iter().filter(|t| t.digest.rows > 0);
+    let stored: HashSet<Name> = tables.map(TableRecord::key).collect();
     let compressed = opened.model.chunks.iter().any(|chunk| {
         let relation = chunk.compressed.as_ref();
-        let stored = |t: &crate::repo::model::TableRecord| {
-            relation.is_some_and(|(schema, name)| t.schema == *schema && t.name == *name)
-                && t.digest.rows > 0
-        };
-        chosen.loads(&chunk.table) && opened.tables.iter().any(stored)
+        chosen.loads(&chunk.table) && relation.is_some_and(|relation| stored.contains(relation))
     });
     compressed.then(|| {
         "the snapshot has compressed chunks, and how rows are compressed differs between versions\nhint: dump again with --decompress, and restore that with --portable".to_owned()
@@ -81,13 +69,9 @@ pub fn plan(
     let tsl = timescale::has_tsl(conn, version)
         .map_err(server("could not look at the target's TimescaleDB"))?;
     let installed = rows.first().and_then(|row| row.get(1));
-    let source = opened.snapshot.source.extensions.iter();
-    let own = source
-        .filter(|e| e.name == EXTENSION)
-        .map(|e| &e.schema)
-        .next();
+    let own = timescale::installed(&opened.snapshot.source);
     let schema = installed.map_or_else(
-        || crate::pg::catalog::quote_ident(own.map_or("public", String::as_str)),
+        || crate::pg::catalog::quote_ident(own.map_or("public", |e| e.schema.as_str())),
         str::to_owned,
     );
     let target = Target {
@@ -108,7 +92,7 @@ impl Restore<'_> {
     pub fn begin_portable(&self) -> Result<(), RestoreError> {
         let mut conn = self.connect()?;
         let source = &self.opened.snapshot.source;
-        let schema = source.extensions.iter().find(|e| e.name == EXTENSION);
+        let schema = timescale::installed(source);
         let schema = schema.map_or("public", |e| e.schema.as_str());
         let exists = format!(
             "SELECT FROM pg_catalog.pg_namespace WHERE nspname = {}",
@@ -144,7 +128,7 @@ impl Restore<'_> {
 }
 
 /// Objects of users that cannot be without what is not carried.
-pub fn dependents(opened: &Opened, gone: &std::collections::HashSet<usize>) -> Vec<String> {
+pub fn dependents(opened: &Opened, gone: &HashSet<usize>) -> Vec<String> {
     let kinds = [
         "VIEW",
         "MATERIALIZED VIEW",
@@ -152,13 +136,14 @@ pub fn dependents(opened: &Opened, gone: &std::collections::HashSet<usize>) -> V
         "PROCEDURE",
         "TABLE",
     ];
+    let own = opened.model.own_relations();
     let mut found: Vec<usize> = gone.iter().copied().collect();
     found.sort_unstable();
     found
         .into_iter()
         .map(|n| &opened.entries[n])
         .filter(|e| kinds.contains(&e.desc.as_str()))
-        .filter(|e| closure::relation(e).is_none_or(|name| !is_made_anew(opened, &name)))
+        .filter(|e| closure::relation(e).is_none_or(|name| !own.contains(&name)))
         .map(|e| format!("{}, which is built on it", super::entry_name(e)))
         .collect()
 }

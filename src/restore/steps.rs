@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::pg::archive::SqlText;
 use crate::pg::catalog::{self, qualified, quote_literal};
 use crate::pg::interrupt::{Interrupt, Registration};
-use crate::pg::{Connection, Error, Settings};
+use crate::pg::{Connection, Error, SessionOptions, Settings};
 use crate::progress::{Progress, Stage};
 use crate::repo::model::{SequenceValue, TableRole};
 use crate::schema;
@@ -133,9 +133,17 @@ impl Restore<'_> {
 
     /// A session as most steps need it: with hypertables to restore, one to which these are plain tables.
     pub fn connect(&self) -> Result<Connection, RestoreError> {
+        self.connect_in(state::asleep)
+    }
+
+    /// A session, with hypertables to restore in the given state of the extension.
+    pub fn connect_in(
+        &self,
+        state: fn(SessionOptions) -> SessionOptions,
+    ) -> Result<Connection, RestoreError> {
         let mut options = session_options(self.opened);
         if self.timescale.is_some() {
-            options = state::asleep(options);
+            options = state(options);
         }
         self.settings
             .connect(&options)
@@ -263,7 +271,7 @@ impl Restore<'_> {
     /// Sets the sequences.
     fn sequences(&self, session: &mut Session<'_>) -> Result<(), Halt> {
         let wanted = |s: &&SequenceValue| {
-            let name = (s.schema.clone(), s.name.clone());
+            let name = s.key();
             let of_extension = s.extension.as_deref().is_some_and(|extension| {
                 self.chosen.whole && (self.anew.is_none() || extension != timescale::EXTENSION)
             });

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::pg::catalog::Name;
+use crate::pg::printed;
 
 use super::model::Model;
 
@@ -23,15 +24,15 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Parses rows as COPY sends them in its text format
-    /// (<https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2>).
+    /// Parses rows as COPY sends them in its text format.
     pub fn parse(columns: Vec<String>, text: &str) -> Result<Rows, CatalogError> {
         let mut rows = Vec::new();
         for line in text.lines() {
             let row = line
                 .split('\t')
-                .map(unescape)
-                .collect::<Option<Vec<Option<String>>>>()
+                .map(printed::copy_field)
+                .collect::<Result<Vec<Option<String>>, _>>()
+                .ok()
                 .filter(|row| row.len() == columns.len());
             rows.push(row.ok_or_else(|| CatalogError::Row(line.to_owned()))?);
         }
@@ -46,10 +47,7 @@ impl Rows {
                 if n > 0 {
                     out.push('\t');
                 }
-                match value {
-                    None => out.push_str("\\N"),
-                    Some(value) => escape(&mut out, value),
-                }
+                printed::push_copy_field(&mut out, value.as_deref());
             }
             out.push('\n');
         }
@@ -59,52 +57,6 @@ impl Rows {
     /// Number of a column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column == name)
-    }
-}
-
-/// One field of COPY's text format; the outer `None` is for text that COPY does not send.
-#[allow(clippy::option_option)]
-fn unescape(field: &str) -> Option<Option<String>> {
-    if field == "\\N" {
-        return Some(None);
-    }
-    let mut out = String::with_capacity(field.len());
-    let mut chars = field.chars();
-    while let Some(c) = chars.next() {
-        out.push(match c {
-            '\\' => match chars.next()? {
-                'b' => '\u{8}',
-                'f' => '\u{c}',
-                'n' => '\n',
-                'r' => '\r',
-                't' => '\t',
-                'v' => '\u{b}',
-                '\\' => '\\',
-                _ => return None,
-            },
-            other => other,
-        });
-    }
-    Some(Some(out))
-}
-
-fn escape(out: &mut String, value: &str) {
-    for c in value.chars() {
-        let escaped = match c {
-            '\u{8}' => 'b',
-            '\u{c}' => 'f',
-            '\n' => 'n',
-            '\r' => 'r',
-            '\t' => 't',
-            '\u{b}' => 'v',
-            '\\' => '\\',
-            other => {
-                out.push(other);
-                continue;
-            }
-        };
-        out.push('\\');
-        out.push(escaped);
     }
 }
 
@@ -179,10 +131,10 @@ impl<'a> RowRef<'a> {
 /// Schema and name out of a `regclass` as it prints with an empty search path; nothing for the bare number that stands
 /// for a relation that is gone.
 pub fn parse_regclass(text: &str) -> Option<Name> {
-    let (first, rest) = identifier(text)?;
+    let (first, rest) = name_before_dot(text)?;
     match rest.strip_prefix('.') {
         Some(rest) => {
-            let (second, rest) = identifier(rest)?;
+            let (second, rest) = name_before_dot(rest)?;
             rest.is_empty().then_some((first, second))
         }
         // Only pg_catalog is found without being named.
@@ -195,30 +147,15 @@ pub fn parse_regclass(text: &str) -> Option<Name> {
 
 /// A name out of a `regrole` or the like.
 pub(super) fn parse_name(text: &str) -> Option<String> {
-    match identifier(text) {
+    match name_before_dot(text) {
         Some((name, "")) => Some(name),
         _ => None,
     }
 }
 
-fn identifier(text: &str) -> Option<(String, &str)> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find('.').unwrap_or(text.len());
-        return (end > 0).then(|| (text[..end].to_owned(), &text[end..]));
-    };
-    let mut out = String::new();
-    let mut chars = quoted.char_indices();
-    while let Some((at, c)) = chars.next() {
-        if c != '"' {
-            out.push(c);
-        } else if quoted[at + 1..].starts_with('"') {
-            out.push('"');
-            chars.next();
-        } else {
-            return Some((out, &quoted[at + 1..]));
-        }
-    }
-    None
+/// A name that is not empty, and what comes after it.
+fn name_before_dot(text: &str) -> Option<(String, &str)> {
+    printed::identifier(text, &['.']).filter(|(name, _)| !name.is_empty())
 }
 
 impl Catalog {

@@ -30,7 +30,7 @@ pub fn items<'t>(model: &Model, tables: impl Iterator<Item = &'t TableRecord>) -
     let parts = parts(model);
     let mut found: HashMap<String, Item> = HashMap::new();
     for table in tables {
-        let key = (table.schema.clone(), table.name.clone());
+        let key = table.key();
         let part = parts.get(&key);
         let name = match (&table.role, part) {
             (TableRole::Plain, Some(part)) => part.of.clone(),
@@ -209,10 +209,7 @@ mod tests {
             (new[3].chunks, new[3].compressed, new[3].rows),
             (Some(2), 1, 9)
         );
-        let names: Vec<Name> = tables[..7]
-            .iter()
-            .map(|t| (t.schema.clone(), t.name.clone()))
-            .collect();
+        let names: Vec<Name> = tables[..7].iter().map(|t| t.key()).collect();
         let counts = Counts::of(&by_name().model().unwrap(), names.iter());
         assert_eq!(
             (counts.tables, counts.hypertables, counts.chunks),

@@ -20,7 +20,7 @@ pub mod state;
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::quote_literal;
 use crate::pg::{Connection, Error};
-use crate::repo::model::Source;
+use crate::repo::model::{Extension, Source};
 
 /// The setting of the restoring state.
 pub const RESTORING: &str = "timescaledb.restoring";
@@ -30,13 +30,14 @@ pub const EXTENSION: &str = "timescaledb";
 /// Types of the extension whose binary form is portable between databases of the same version.
 pub const PORTABLE_TYPES: &[&str] = &["compressed_data"];
 
+/// The extension at the source, where it is installed.
+pub fn installed(source: &Source) -> Option<&Extension> {
+    source.extensions.iter().find(|e| e.name == EXTENSION)
+}
+
 /// The extension's version at the source, where it is installed.
 pub fn version(source: &Source) -> Option<&str> {
-    source
-        .extensions
-        .iter()
-        .find(|e| e.name == EXTENSION)
-        .map(|e| e.version.as_str())
+    installed(source).map(|e| e.version.as_str())
 }
 
 /// Why the target cannot take hypertables of this version, or of any version, with a hint; nothing if it can. `here`
@@ -113,9 +114,8 @@ pub fn is_extension(entry: &TocEntry) -> bool {
 
 /// Whether the entry comes before the restoring state: the extension, and the schema it lives in.
 pub fn is_before_restoring(entry: &TocEntry, source: &Source) -> bool {
-    let mut extensions = source.extensions.iter().filter(|e| e.name == EXTENSION);
-    is_extension(entry)
-        || (entry.desc == "SCHEMA" && extensions.any(|e| entry.tag.to_lossy() == e.schema.as_str()))
+    let own = |e: &Extension| entry.tag.to_lossy() == e.schema.as_str();
+    is_extension(entry) || (entry.desc == "SCHEMA" && installed(source).is_some_and(own))
 }
 
 /// The statement that creates the extension, at the version of the source. It must be the first of its session.

@@ -1,6 +1,6 @@
 //! What the catalog says of hypertables and chunks, in whatever dialect.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::pg::catalog::Name;
 
@@ -238,6 +238,31 @@ impl Model {
             }
         }
         labels
+    }
+
+    /// Chunks, and what holds their compressed rows.
+    pub fn chunk_relations(&self) -> HashSet<&Name> {
+        let chunks = self.chunks.iter();
+        chunks
+            .flat_map(|chunk| chunk.compressed.iter().chain([&chunk.table]))
+            .collect()
+    }
+
+    /// Relations of the extension's own making: chunks, what holds compressed rows, all of an aggregate.
+    pub fn own_relations(&self) -> HashSet<&Name> {
+        let mut own = self.chunk_relations();
+        for hypertable in self.hypertables.values() {
+            match &hypertable.kind {
+                Kind::User => continue,
+                Kind::Compressed => {}
+                Kind::Aggregate { view, internal } => {
+                    own.insert(view);
+                    own.extend(internal);
+                }
+            }
+            own.insert(&hypertable.table);
+        }
+        own
     }
 
     /// The hypertables that aggregate the given one, directly or through each other.

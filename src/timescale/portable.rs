@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::{Name, qualified, quote_ident, quote_literal};
+use crate::pg::printed;
 
 use super::catalog::{Catalog, CatalogError, RowRef, parse_regclass};
 use super::model::{Dimension, Hypertable, Kind, Model};
@@ -188,7 +189,11 @@ fn compression(
         ));
         return Ok(());
     }
-    let columns = |column| row.get(column).map(parse_array).unwrap_or_default();
+    let columns = |column| {
+        row.get(column)
+            .map(printed::array_items)
+            .unwrap_or_default()
+    };
     let mut options = vec!["timescaledb.compress".to_owned()];
     let segment_by: Vec<String> = columns("segmentby")
         .iter()
@@ -256,33 +261,6 @@ fn regclass((schema, name): &Name) -> String {
         "{}::pg_catalog.regclass",
         quote_literal(&qualified(schema, name))
     )
-}
-
-/// The elements of a one-dimensional array of text without NULLs, as the server prints it.
-fn parse_array(text: &str) -> Vec<String> {
-    let Some(body) = text
-        .strip_prefix('{')
-        .and_then(|text| text.strip_suffix('}'))
-    else {
-        return Vec::new();
-    };
-    let mut elements = Vec::new();
-    let mut element = String::new();
-    let (mut quoted, mut any) = (false, !body.is_empty());
-    let mut chars = body.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => quoted = !quoted,
-            '\\' => element.extend(chars.next()),
-            ',' if !quoted => elements.push(std::mem::take(&mut element)),
-            c => element.push(c),
-        }
-        any = true;
-    }
-    if any {
-        elements.push(element);
-    }
-    elements
 }
 
 /// Whether an entry is of the extension's own making, which it makes again by itself: triggers that guard hypertables.
@@ -441,13 +419,6 @@ mod tests {
         let apache = plan(&catalog, &model, &|_| true, &target(false)).unwrap();
         assert!(apache.settings.is_empty());
         assert_eq!(apache.left_out.len(), 4, "{:?}", apache.left_out);
-    }
-
-    #[test]
-    fn arrays_are_read_as_the_server_prints_them() {
-        assert_eq!(parse_array("{}"), Vec::<String>::new());
-        assert_eq!(parse_array("{a,\"b c\",\"\"}"), ["a", "b c", ""]);
-        assert_eq!(parse_array("{\"a\\\"b\\\\\",c}"), ["a\"b\\", "c"]);
     }
 
     #[test]

@@ -101,10 +101,7 @@ pub fn reading(
     if model.hypertables.is_empty() && !wanted.part.is_whole() {
         return Err(ReadingError::NoHypertables);
     }
-    let oids: HashMap<Name, &Relation> = relations
-        .iter()
-        .map(|r| ((r.schema.clone(), r.name.clone()), r))
-        .collect();
+    let oids: HashMap<Name, &Relation> = relations.iter().map(|r| (r.key(), r)).collect();
     let mut strange = model
         .chunks
         .iter()
@@ -218,7 +215,7 @@ pub fn read_catalog(conn: &mut Connection, relations: &[Relation]) -> Result<Cat
             .iter()
             .map(|row| (0..columns.len()).map(|n| row.raw(n).map(value)).collect())
             .collect();
-        let name = (table.schema.clone(), table.name.clone());
+        let name = table.key();
         found.tables.insert(name, Rows { columns, rows });
     }
     Ok(found)
