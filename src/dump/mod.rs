@@ -309,6 +309,8 @@ fn dump(
         },
         source,
         warnings: read.warnings,
+        sections: Vec::new(),
+        conditions: Vec::new(),
         root,
     };
     Ok((snapshot, counts, read.skipped))

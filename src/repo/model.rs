@@ -25,9 +25,26 @@ pub struct Snapshot {
     pub totals: Totals,
     /// What the dump wants its reader to know, a line each: objects skipped, sessions that waited.
     pub warnings: Vec<String>,
+    /// The sections that the dump was to have (`pre-data`, `data`, `post-data`); none listed means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sections: Vec<String>,
+    /// Tables of which only some rows were wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// The block that holds the [`Root`].
     #[serde(with = "super::ids::block_as_hex")]
     pub root: BlockId,
+}
+
+/// The rows of a table that were wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Schema of the table.
+    pub schema: String,
+    /// Name of the table.
+    pub table: String,
+    /// What is true for its rows.
+    pub condition: String,
 }
 
 /// Facts of the source that a restore checks or shows.

@@ -2,9 +2,11 @@
 
 pub mod closure;
 pub mod drops;
+pub mod filter_file;
 pub mod graph;
 pub mod ident;
 pub mod list;
 pub mod pattern;
+pub mod skip;
 pub mod statements;
 pub mod store;

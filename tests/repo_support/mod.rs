@@ -186,6 +186,8 @@ pub fn finish(
         },
         totals: Totals::default(),
         warnings: vec![],
+        sections: vec![],
+        conditions: vec![],
         root,
     })
 }
