@@ -41,7 +41,10 @@ fn options(database: &Database, jobs: usize) -> DumpOptions {
         path: Some(database.server.path.clone()),
         tags: Vec::new(),
         lock_wait_timeout: Duration::from_secs(20),
-        exclude_tables: Vec::new(),
+        selection: Default::default(),
+        role: None,
+        row_security: false,
+        snapshot: None,
         part: Default::default(),
         decompress: false,
     }

@@ -7,6 +7,6 @@ use pgtide::schema::pattern::Pattern;
 fuzz_target!(|input: (&str, &str, &str)| {
     let (pattern, schema, name) = input;
     if let Ok(pattern) = pattern.parse::<Pattern>() {
-        pattern.matches(schema, name, &|_| true);
+        pattern.matches(&(schema.to_owned(), name.to_owned()), None);
     }
 });

@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use pgtide::dump::{self, DumpOptions};
 use pgtide::rows::Effort;
-use pgtide::schema::pattern::Pattern;
 
 use super::common::{Connect, History, Repo, interrupt, print_json};
 use super::progress::Shown;
+use super::selection::Selected;
 use super::{Exit, Outcome, render};
 
 #[derive(Debug, clap::Args)]
@@ -38,10 +38,12 @@ pub struct Args {
         hide_env_values = true
     )]
     pg_dump: Option<String>,
-    /// Leave out tables, views and sequences of this name, and all that is built on them; hypertables with their chunks.
-    /// A pattern by psql's rules (repeatable)
-    #[arg(short = 'T', long = "exclude-table", value_name = "PATTERN")]
-    exclude_tables: Vec<Pattern>,
+    /// Become this role after connecting
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Read this snapshot, which another session has exported and keeps, instead of one of our own
+    #[arg(long, value_name = "ID")]
+    snapshot: Option<String>,
     #[command(flatten)]
     part: History,
     /// Read the compressed rows of hypertables as rows, for a target that cannot take them compressed: without the TSL
@@ -54,6 +56,8 @@ pub struct Args {
     /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    selected: Selected,
     // Last, as its heading holds for all options that follow.
     #[command(flatten)]
     connect: Connect,
@@ -103,7 +107,10 @@ pub fn run(args: &Args) -> Outcome {
         path: std::env::var_os("PATH"),
         tags: args.tags.clone(),
         lock_wait_timeout: args.lock_wait_timeout,
-        exclude_tables: args.exclude_tables.clone(),
+        selection: args.selected.selection()?,
+        role: args.role.clone(),
+        row_security: args.selected.row_security(),
+        snapshot: args.snapshot.clone(),
         part: args.part.part(),
         decompress: args.decompress,
     };

@@ -13,6 +13,7 @@ mod list;
 mod progress;
 mod render;
 mod restore;
+mod selection;
 mod show;
 mod snapshots;
 
@@ -43,9 +44,9 @@ enum Command {
     /// Create a repository
     Init(init::Args),
     /// Dump a database into a repository
-    Dump(dump::Args),
+    Dump(Box<dump::Args>),
     /// Restore a snapshot into a database
-    Restore(restore::Args),
+    Restore(Box<restore::Args>),
     /// List the snapshots of a repository
     Snapshots(snapshots::Args),
     /// Show what a snapshot holds
@@ -155,6 +156,12 @@ impl From<pgtide::repo::RepoError> for Failure {
             damaged: matches!(error, pgtide::repo::RepoError::Damaged { .. }),
             message: error.to_string(),
         }
+    }
+}
+
+impl From<pgtide::schema::filter_file::FilterError> for Failure {
+    fn from(error: pgtide::schema::filter_file::FilterError) -> Self {
+        Self::usage(error.to_string())
     }
 }
 

@@ -20,6 +20,7 @@ use super::collect::{self, Collector};
 use super::encode;
 use super::plan::{Plan, PlannedTable};
 use super::read::{Buffers, Output};
+use super::select::{self, Choice};
 use super::worker::{Shared, WorkerError};
 use super::{DumpError, DumpOptions, server};
 
@@ -68,6 +69,8 @@ pub struct Run<'a> {
     pub pg_dump: &'a PgDump,
     /// Whether a relation's definition is left out, with all that cannot be without it.
     pub left_out: &'a (dyn Fn(&Name) -> bool + Sync),
+    /// What was chosen.
+    pub choice: &'a Choice,
     /// Sessions that read, and threads that encode.
     pub jobs: usize,
 }
@@ -167,14 +170,17 @@ impl Run<'_> {
             let finish = Finish(&finished);
             scope.spawn(|| watch(&shared, &finished));
 
-            let sequences = self
-                .sequences(&snapshot_ids, &shared)
-                .inspect_err(|_| halt());
-            let read = join_all(readers);
-            let encoded = join_all(encoders);
             let schema = schema
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let sequences = match &schema {
+                Ok(archive) => self
+                    .sequences(archive, &snapshot_ids, &shared)
+                    .inspect_err(|_| halt()),
+                Err(_) => Ok(Vec::new()),
+            };
+            let read = join_all(readers);
+            let encoded = join_all(encoders);
             shared.note_waiters();
             drop(finish);
             // The cause first: a reader that was stopped says only that.
@@ -197,6 +203,8 @@ impl Run<'_> {
         }
         drop(registrations);
         let gone = leave_out(&mut archive, self.left_out);
+        self.choice.compare(&archive, &gone)?;
+        select::reduce(&mut archive, &self.options.selection, &self.choice.known);
 
         let mut warnings = plan.skipped.clone();
         warnings.append(&mut notes.into_inner().unwrap_or_else(PoisonError::into_inner));
@@ -242,10 +250,19 @@ impl Run<'_> {
             "SQL_ASCII" => encoding,
             _ => "UTF8",
         };
+        let mut arguments = vec![format!("--encoding={encoding}")];
+        arguments.extend(
+            self.options
+                .role
+                .iter()
+                .map(|role| format!("--role={role}")),
+        );
+        let selection = &self.options.selection;
+        arguments.extend(self.choice.arguments(selection, self.pg_dump.major()));
         let request = SchemaRequest {
             snapshot: None,
             lock_wait_timeout: Some(self.options.lock_wait_timeout),
-            extra: vec![format!("--encoding={encoding}")],
+            extra: arguments,
         };
         if self.pg_dump.is_local() {
             self.schema_at_holder(&request, shared)
@@ -326,9 +343,10 @@ impl Run<'_> {
         }
     }
 
-    /// The sequences that the snapshot sees, with the values they have now.
+    /// The sequences that the archive defines and those of extensions' configuration, with the values they have now.
     fn sequences(
         &self,
+        archive: &Archive,
         snapshot_ids: &[String],
         shared: &Shared<'_>,
     ) -> Result<Vec<SequenceValue>, DumpError> {
@@ -343,7 +361,21 @@ impl Run<'_> {
         conn.execute(&snapshot::set_lock_timeout(self.options.lock_wait_timeout))
             .and_then(|()| snapshot::import(&mut conn, snapshot_ids))
             .map_err(server("could not import the MVCC snapshot"))?;
-        let rows = catalog::sequences(&mut conn)
+        let selection = &self.options.selection;
+        let defined = archive.entries.iter().filter(|e| e.desc == "SEQUENCE");
+        let defined: HashSet<Name> = defined.filter_map(closure::relation).collect();
+        let wanted = |name: &Name, extension: Option<&str>| {
+            selection.sections.data
+                && !(self.left_out)(name)
+                && !selection.excludes_data(name, &self.choice.known)
+                && match extension {
+                    Some(extension) => {
+                        selection.selects_configuration(name, extension, &self.choice.known)
+                    }
+                    None => defined.contains(name),
+                }
+        };
+        let rows = catalog::sequences(&mut conn, &wanted)
             .map_err(server("could not read the sequences' values"))?;
         Ok(rows
             .into_iter()

@@ -5,6 +5,7 @@ mod encode;
 mod gather;
 mod plan;
 mod read;
+mod select;
 mod types;
 mod worker;
 
@@ -18,17 +19,21 @@ use crate::pg::pg_dump::{PgDump, PgDumpError};
 use crate::pg::snapshot::{self, SnapshotError};
 use crate::pg::{Settings, session_options};
 use crate::progress::{Progress, Stage};
-use crate::repo::model::{Extension, Root, Snapshot, Source, TableRecord, TableRole, Totals};
+use crate::repo::model::{
+    Condition, Extension, Root, Snapshot, Source, TableRecord, TableRole, Totals,
+};
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
 use crate::rows::{BlockId, Effort};
 use crate::schema;
-use crate::schema::pattern::{Pattern, Patterns};
+use crate::schema::selection::Selection;
+use crate::schema::skip::Sections;
 use crate::timescale::contents::Counts;
 use crate::timescale::part::Part;
 use crate::timescale::reading::{self, ReadingError, Wanted};
 
 use encode::EncodeError;
 use gather::{Read, Run};
+use select::Selector;
 use worker::WorkerError;
 
 /// The oldest server whose catalog is known.
@@ -51,8 +56,14 @@ pub struct DumpOptions {
     pub tags: Vec<String>,
     /// How long to wait for a table's lock.
     pub lock_wait_timeout: Duration,
-    /// Tables, views and sequences that are left out; hypertables with their chunks.
-    pub exclude_tables: Vec<Pattern>,
+    /// What of the database; hypertables are chosen and left out with their chunks.
+    pub selection: Selection,
+    /// The role to read as, if not the one that connects.
+    pub role: Option<String>,
+    /// Read those rows of tables with row security that the role may see, instead of failing.
+    pub row_security: bool,
+    /// The id of an exported snapshot that is to be read, if not one of our own.
+    pub snapshot: Option<String>,
     /// Which part of the hypertables' history.
     pub part: Part,
     /// Whether compressed rows of hypertables are read as rows.
@@ -112,6 +123,29 @@ pub enum DumpError {
     /// Something is wrong with the hypertables, or with what was chosen of them.
     #[error(transparent)]
     Hypertables(#[from] ReadingError),
+    /// The reading could not be planned.
+    #[error(transparent)]
+    Plan(#[from] plan::PlanError),
+    /// No server of that name.
+    #[error(
+        "no foreign server matches {pattern:?}\nhint: --include-foreign-data takes names of servers (SELECT srvname FROM pg_foreign_server)"
+    )]
+    NoServer {
+        /// The pattern.
+        pattern: String,
+    },
+    /// pgtide and `pg_dump` understand a pattern differently, or see different tables.
+    #[error(
+        "{} the table {table}, {}\nhint: name it in --table, --schema and their like with the schema and in double quotes; nothing was stored as a snapshot",
+        if *by_pg_dump { "pg_dump defines" } else { "pgtide was to read" },
+        if *by_pg_dump { "and pgtide was not to read it" } else { "and pg_dump does not define it" }
+    )]
+    Disagreement {
+        /// The table.
+        table: String,
+        /// Whether `pg_dump` has it.
+        by_pg_dump: bool,
+    },
     /// The server is older than pgtide knows.
     #[error(
         "the server is PostgreSQL {version}; pgtide dumps from PostgreSQL 15 on\nhint: use pg_dump"
@@ -183,7 +217,18 @@ fn dump(
     for notice in watcher.take_notices() {
         progress.note(&notice.to_string());
     }
-    let settings = options.settings.pin(&watcher);
+    let mut settings = options.settings.pin(&watcher);
+    if let Some(role) = &options.role {
+        settings = settings.with_session("role", role);
+    }
+    if options.row_security {
+        settings = settings.with_session("row_security", "on");
+    }
+    if options.role.is_some() || options.row_security {
+        watcher = settings
+            .connect(&session_options())
+            .map_err(server("could not connect"))?;
+    }
     let _registration = interrupt.register(watcher.cancel_token());
     watcher
         .execute(&snapshot::set_lock_timeout(options.lock_wait_timeout))
@@ -209,19 +254,28 @@ fn dump(
     let reader = repo.reader()?;
     let previous = previous_tables(repo, &reader, &settings, &facts)?;
 
-    let mut held = snapshot::hold(&settings, &mut watcher, options.lock_wait_timeout, progress)?;
+    let selection = &options.selection;
+    let selector = Selector::new(selection, &settings)?;
+    let wanted = snapshot::Wanted {
+        list: &|conn| Ok(selector.choose(conn)?.relations),
+        lock_timeout: options.lock_wait_timeout,
+        snapshot: options.snapshot.as_deref(),
+    };
+    let mut held = snapshot::hold(&settings, &mut watcher, &wanted, progress)?;
+    let choice = selector
+        .choose(&mut held.first)
+        .map_err(server("could not list the tables"))?;
     let time = jiff::Timestamp::now();
     let lock_seconds = began.elapsed().as_secs_f64();
     let reading = Instant::now();
     let extensions = catalog::extensions(&mut held.first)
         .map_err(server("could not read the installed extensions"))?;
-    let exclude = patterns(options, &settings)?;
     let special = reading::reading(
         &mut held.first,
         &held.relations,
         &Wanted {
             part: &options.part,
-            excluded: &|name| exclude.matches(name),
+            excluded: &|name| selection.excludes(name, &choice.known),
             decompress: options.decompress,
         },
         time,
@@ -236,10 +290,14 @@ fn dump(
             standby: facts.standby,
         },
         &special,
+        &plan::Rows {
+            selection,
+            known: &choice.known,
+        },
         &previous,
         jobs,
-    )
-    .map_err(server("could not read the tables' columns and sizes"))?;
+    )?;
+    let conditions = conditions(&planned);
     let plain = planned.tables.iter().filter(|t| t.role == TableRole::Plain);
     let names: Vec<Name> = plain.map(|t| t.relation.key()).collect();
     let counts = Counts::of(&special.model, names.iter());
@@ -254,7 +312,8 @@ fn dump(
         interrupt,
         progress,
         pg_dump: &pg_dump,
-        left_out: &|name| special.left_out.contains(name) || exclude.matches(name),
+        left_out: &|name| special.left_out.contains(name) || choice.is_unwanted(selection, name),
+        choice: &choice,
         jobs,
     };
     let read = run.read(held, watcher, planned, &facts)?;
@@ -309,33 +368,30 @@ fn dump(
         },
         source,
         warnings: read.warnings,
-        sections: Vec::new(),
-        conditions: Vec::new(),
+        sections: if selection.sections == Sections::ALL {
+            Vec::new()
+        } else {
+            let names = selection.sections.names().into_iter();
+            names.map(str::to_owned).collect()
+        },
+        conditions,
         root,
     };
     Ok((snapshot, counts, read.skipped))
 }
 
-/// The patterns of what is left out. Those without a schema look where the role's own search path does.
-fn patterns(options: &DumpOptions, settings: &Settings) -> Result<Patterns, DumpError> {
-    let patterns = options.exclude_tables.clone();
-    if !patterns.iter().any(Pattern::is_unqualified) {
-        return Ok(Patterns {
-            patterns,
-            search_path: Some(Vec::new()),
-        });
-    }
-    let mut own = session_options();
-    own.options.retain(|(name, _)| name != "search_path");
-    let schemas = settings
-        .connect(&own)
-        .and_then(|mut conn| conn.query("SELECT unnest(pg_catalog.current_schemas(false))"))
-        .map_err(server("could not ask for the search path"))?;
-    let search_path = schemas.iter().filter_map(|row| row.get(0));
-    Ok(Patterns {
-        patterns,
-        search_path: Some(search_path.map(str::to_owned).collect()),
-    })
+/// Tables of which not all rows are read.
+fn conditions(plan: &plan::Plan) -> Vec<Condition> {
+    let tables = plan.tables.iter();
+    tables
+        .filter_map(|table| {
+            Some(Condition {
+                schema: table.relation.schema.clone(),
+                table: table.relation.name.clone(),
+                condition: table.condition.clone()?,
+            })
+        })
+        .collect()
 }
 
 /// Stores entries, tables and sequences, and the root that refers to them.

@@ -6,6 +6,7 @@ use crate::pg::catalog::{self, Attribute, Relation, TypeRow};
 use crate::pg::{Connection, Error};
 use crate::repo::model::{Column, TableRecord, TableRole};
 use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
+use crate::schema::selection::{Known, Selection};
 use crate::timescale::missing;
 use crate::timescale::reading::Reading;
 
@@ -42,6 +43,8 @@ pub struct PlannedTable {
     pub segment_pages: u32,
     /// Bytes of heap and TOAST.
     pub bytes: u64,
+    /// What is true for the rows to read; nothing if all are.
+    pub condition: Option<String>,
     /// The table in the snapshot before, where its rows would have the same digests.
     pub previous: Option<TableRecord>,
 }
@@ -78,6 +81,67 @@ pub struct Plan {
     pub skipped: Vec<String>,
 }
 
+/// Why the reading cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The server said no.
+    #[error("could not read the tables' columns and sizes: {0}")]
+    Server(#[from] Error),
+    /// Not a condition on the rows of a table.
+    #[error(
+        "{table}: the condition cannot be used: {source}\n  condition: {condition}\nhint: --where takes what stands after WHERE, with names of functions and types of other schemas than pg_catalog qualified; quote it for the shell"
+    )]
+    Condition {
+        /// The table.
+        table: String,
+        /// The condition.
+        condition: String,
+        /// What the server said.
+        #[source]
+        source: Error,
+    },
+    /// A condition on rows that are compressed.
+    #[error(
+        "{table} is a compressed chunk, whose rows a condition cannot tell apart\nhint: dump with --decompress, or choose chunks by time with --since and --until"
+    )]
+    Compressed {
+        /// The chunk.
+        table: String,
+    },
+    /// A condition on a table that is not there, or not dumped.
+    #[error(
+        "--where {pattern}: no table of that name is dumped with its rows\nhint: name it as in --table"
+    )]
+    NoTable {
+        /// The pattern.
+        pattern: String,
+    },
+}
+
+/// Makes sure that the server takes the condition, as one expression: parentheses that close what it has not opened would
+/// let it escape from the range of rows that it is read with, and rows come twice.
+fn try_condition(
+    conn: &mut Connection,
+    relation: &Relation,
+    condition: &str,
+) -> Result<(), PlanError> {
+    let sql = format!(
+        "EXPLAIN SELECT FROM ONLY {} WHERE CASE WHEN {condition}\n THEN true END",
+        relation.sql_name()
+    );
+    conn.execute("SAVEPOINT pgtide")?;
+    let result = conn.execute(&sql);
+    conn.execute("ROLLBACK TO SAVEPOINT pgtide; RELEASE SAVEPOINT pgtide")?;
+    let Err(source) = result else {
+        return Ok(());
+    };
+    Err(PlanError::Condition {
+        table: relation.display_name(),
+        condition: condition.to_owned(),
+        source,
+    })
+}
+
 /// Facts of the source that decide how rows are read.
 pub struct Facts {
     /// Bytes of a page.
@@ -88,35 +152,48 @@ pub struct Facts {
     pub standby: bool,
 }
 
+/// Which rows are read.
+pub struct Rows<'a> {
+    /// What of the database.
+    pub selection: &'a Selection,
+    /// How its patterns are understood.
+    pub known: &'a Known,
+}
+
 /// Plans the reading of all relations with rows of their own. `conn` is a holder: it sees the snapshot and has the locks.
 pub fn plan(
     conn: &mut Connection,
     relations: &[Relation],
     facts: &Facts,
     reading: &Reading,
+    rows: &Rows<'_>,
     previous: &HashMap<(String, String), TableRecord>,
     jobs: usize,
-) -> Result<Plan, Error> {
+) -> Result<Plan, PlanError> {
+    let Rows { selection, known } = rows;
     let mut skipped = reading.skipped.clone();
     let relations: Vec<&Relation> = relations
         .iter()
+        .filter(|r| selection.sections.data && r.kind != 'p')
         .filter(|r| !reading.left_out.contains(&r.key()))
+        .filter(|r| !selection.excludes_data(&r.key(), known))
+        .filter(|r| !(selection.no_unlogged_data && r.unlogged))
         .filter(|r| {
             let empty = facts.standby && r.unlogged;
-            if empty && r.kind == 'r' {
+            if empty {
                 skipped.push(format!(
                     "{} is unlogged: a standby does not have its rows",
                     r.display_name()
                 ));
             }
-            r.kind == 'r' && !empty
+            !empty
         })
         .collect();
     let oids: Vec<u32> = relations.iter().map(|r| r.oid).collect();
     let mut attributes = catalog::attributes(conn, &oids)?;
     let type_rows = catalog::types(conn, &oids)?;
     let sizes = catalog::sizes(conn, &oids)?;
-    let mut roots = catalog::load_through_roots(conn)?;
+    let mut roots = catalog::load_through_roots(conn, selection.through_roots)?;
 
     let mut tables = Vec::with_capacity(relations.len());
     for relation in relations {
@@ -135,11 +212,34 @@ pub fn plan(
         if reading.decompressed.contains(&key) {
             planned.read_decompressed();
         }
+        let conditions = selection.conditions(&key, known);
+        if !conditions.is_empty() {
+            if reading.model.is_compressed(&key) {
+                return Err(PlanError::Compressed {
+                    table: relation.display_name(),
+                });
+            }
+            for condition in &conditions {
+                try_condition(conn, relation, condition)?;
+            }
+            // Each on a line of its own, so that a comment in it ends.
+            let conditions: Vec<String> = conditions.iter().map(|c| format!("({c}\n)")).collect();
+            planned.condition = Some(conditions.join(" AND "));
+        }
         tables.push(planned);
     }
-    tables.extend(reading.missing.as_ref().map(|query| missing_values(query)));
-    if catalog::has_large_objects(conn)? {
+    let missing = reading.missing.as_ref().filter(|_| selection.sections.data);
+    tables.extend(missing.map(|query| missing_values(query)));
+    if selection.wants_large_objects() && catalog::has_large_objects(conn)? {
         tables.extend(large_objects(conn, &type_rows, facts, previous)?);
+    }
+    if let Some(unused) = selection.conditions.iter().find(|condition| {
+        let mut all = tables.iter().filter(|t| t.role == TableRole::Plain);
+        !all.any(|t| known.matches_family(&condition.pattern, &t.relation.key()))
+    }) {
+        return Err(PlanError::NoTable {
+            pattern: unused.pattern.to_string(),
+        });
     }
     let bytes = tables.iter().map(|t| t.bytes).sum();
     let units = units(&tables, bytes, jobs);
@@ -224,6 +324,7 @@ fn table(
         segments: u32::try_from(segments).unwrap_or(u32::MAX),
         segment_pages,
         bytes: heap + toast,
+        condition: None,
         previous: previous.cloned(),
     }
 }
@@ -316,6 +417,7 @@ fn facts_table(relation: Relation, role: TableRole, names: &[&str], query: &str)
         segments: 1,
         segment_pages: SEGMENT_PAGES,
         bytes: 0,
+        condition: None,
         previous: None,
     }
 }
@@ -401,6 +503,12 @@ impl PlannedTable {
         if let Some(query) = &self.query {
             return format!("COPY ({query}) TO STDOUT{options}");
         }
+        if self.segments == 1 && (self.condition.is_some() || !self.relation.is_lockable()) {
+            let condition = self.condition.as_deref().unwrap_or("true");
+            return format!(
+                "COPY (SELECT {columns} FROM ONLY {name} WHERE {condition}) TO STDOUT{options}"
+            );
+        }
         if self.segments == 1 {
             return if columns.is_empty() {
                 format!("COPY {name} TO STDOUT{options}")
@@ -417,8 +525,10 @@ impl PlannedTable {
                 first + u64::from(self.segment_pages)
             )
         };
+        let condition = self.condition.iter().map(|c| format!(" AND {c}"));
+        let condition: String = condition.collect();
         format!(
-            "COPY (SELECT {columns} FROM ONLY {name} WHERE ctid >= '({first},0)'::pg_catalog.tid{upper}) TO STDOUT{options}"
+            "COPY (SELECT {columns} FROM ONLY {name} WHERE ctid >= '({first},0)'::pg_catalog.tid{upper}{condition}) TO STDOUT{options}"
         )
     }
 }
@@ -468,6 +578,7 @@ mod tests {
             segments,
             segment_pages: 256,
             bytes,
+            condition: None,
             previous: None,
         }
     }

@@ -105,7 +105,7 @@ impl Buffers {
 
 /// The statements of a unit, but for its transaction: the guard of the files, then a COPY per segment.
 pub struct UnitSql {
-    /// `LOCK TABLE ...`, never waiting.
+    /// `LOCK TABLE ...`, never waiting; foreign tables cannot be locked.
     pub lock: String,
     /// A query that names a table whose file changed.
     pub guard: String,
@@ -117,9 +117,10 @@ pub struct UnitSql {
 pub fn unit_sql(tables: &[PlannedTable], segments: &[(usize, u32)]) -> UnitSql {
     let mut touched: Vec<usize> = segments.iter().map(|&(table, _)| table).collect();
     touched.dedup();
-    let names: Vec<String> = touched
-        .iter()
-        .map(|&n| format!("ONLY {}", tables[n].relation.sql_name()))
+    let relations = touched.iter().map(|&n| &tables[n].relation);
+    let names: Vec<String> = relations
+        .filter(|relation| relation.is_lockable())
+        .map(|relation| format!("ONLY {}", relation.sql_name()))
         .collect();
     let values: Vec<String> = touched
         .iter()
@@ -135,10 +136,14 @@ pub fn unit_sql(tables: &[PlannedTable], segments: &[(usize, u32)]) -> UnitSql {
         .map(|&(table, segment)| tables[table].copy_sql(segment))
         .collect();
     UnitSql {
-        lock: format!(
-            "LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT",
-            names.join(", ")
-        ),
+        lock: if names.is_empty() {
+            "SELECT".to_owned()
+        } else {
+            format!(
+                "LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT",
+                names.join(", ")
+            )
+        },
         guard: format!(
             "SELECT v.oid::pg_catalog.regclass FROM (VALUES {}) v(oid, file) WHERE v.file <> 0 AND pg_catalog.pg_relation_filenode(v.oid) IS DISTINCT FROM v.file",
             values.join(",")

@@ -228,8 +228,11 @@ impl Shared<'_> {
     fn connect(&self) -> Result<Session, SnapshotError> {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         let mut conn = snapshot::connect_same(self.settings, &session_options(), &mut watcher)?;
-        // Only ranges of TIDs go through the planner, and they must not become filters over whole tables.
-        conn.execute("SET enable_seqscan = off")
+        // Only ranges of TIDs go through the planner, perhaps with a condition: they must not become filters over whole
+        // tables, nor rows come in the order of an index.
+        conn.execute(
+            "SET enable_seqscan = off; SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off",
+        )
             .map_err(|source| SnapshotError::Server {
                 context: "could not prepare a reading session".to_owned(),
                 source,

@@ -13,7 +13,7 @@ pub struct Relation {
     pub schema: String,
     /// Name.
     pub name: String,
-    /// `relkind`: `r` for a table, `p` for a partitioned one.
+    /// `relkind`: `r` for a table, `p` for a partitioned one, `f` for a foreign one.
     pub kind: char,
     /// Whether it is unlogged: empty on a standby.
     pub unlogged: bool,
@@ -45,6 +45,11 @@ impl Relation {
     /// Schema and name.
     pub fn key(&self) -> Name {
         (self.schema.clone(), self.name.clone())
+    }
+
+    /// Whether it can be locked: foreign tables cannot.
+    pub fn is_lockable(&self) -> bool {
+        self.kind != 'f'
     }
 
     /// The name as people write it.
@@ -270,12 +275,13 @@ pub fn sizes(conn: &mut Connection, oids: &[u32]) -> Result<HashMap<u32, (u64, u
 }
 
 /// For each partition that must be loaded through the root of its tree: that root's schema and name. Hashes of enums
-/// depend on OIDs, which a restore changes, so that a leaf of the source may be the wrong one at the target.
-pub fn load_through_roots(conn: &mut Connection) -> Result<HashMap<u32, (String, String)>, Error> {
-    let rows = conn.query(
+/// depend on OIDs, which a restore changes, so that a leaf of the source may be the wrong one at the target. With `all`,
+/// for every partition.
+pub fn load_through_roots(conn: &mut Connection, all: bool) -> Result<HashMap<u32, Name>, Error> {
+    let rows = conn.query(&format!(
         "WITH RECURSIVE unsafe(oid) AS (
            SELECT p.partrelid FROM pg_catalog.pg_partitioned_table p
-           WHERE p.partstrat = 'h' AND EXISTS (
+           WHERE {all} OR p.partstrat = 'h' AND EXISTS (
              SELECT FROM unnest(p.partclass::pg_catalog.oid[]) k(oid)
              JOIN pg_catalog.pg_opclass o ON o.oid = k.oid
              JOIN pg_catalog.pg_opfamily f ON f.oid = o.opcfamily
@@ -287,8 +293,8 @@ pub fn load_through_roots(conn: &mut Connection) -> Result<HashMap<u32, (String,
          SELECT c.oid, n.nspname, r.relname
          FROM unsafe u JOIN pg_catalog.pg_class c ON c.oid = u.oid AND c.relispartition AND c.relkind = 'r'
          JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(c.oid)
-         JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace",
-    )?;
+         JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace"
+    ))?;
     rows.iter()
         .map(|row| Ok((number(row, 0)?, (text(row, 1)?, text(row, 2)?))))
         .collect()
@@ -309,9 +315,12 @@ pub struct SequenceRow {
     pub is_called: bool,
 }
 
-/// The values of all sequences of users and of extensions' configuration, as they are now: sequences do not follow
+/// The values of those sequences of users and of extensions' configuration that are wanted, as they are now: sequences do not follow
 /// MVCC, so a value is the snapshot's or later. A standby does not have unlogged ones.
-pub fn sequences(conn: &mut Connection) -> Result<Vec<SequenceRow>, Error> {
+pub fn sequences(
+    conn: &mut Connection,
+    wanted: &dyn Fn(&Name, Option<&str>) -> bool,
+) -> Result<Vec<SequenceRow>, Error> {
     // Before 18 a sequence can only be read by name; one query joins them all.
     let names = conn.query(
         "SELECT n.nspname, c.relname, e.extname
@@ -325,6 +334,13 @@ pub fn sequences(conn: &mut Connection) -> Result<Vec<SequenceRow>, Error> {
              WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
          ORDER BY n.nspname, c.relname",
     )?;
+    let names: Vec<Row> = names
+        .into_iter()
+        .filter(|row| match (row.get(0), row.get(1)) {
+            (Some(schema), Some(name)) => wanted(&(schema.to_owned(), name.to_owned()), row.get(2)),
+            _ => false,
+        })
+        .collect();
     let mut found = Vec::with_capacity(names.len());
     for names in names.chunks(500) {
         let mut parts = Vec::with_capacity(names.len());

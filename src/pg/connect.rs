@@ -230,7 +230,7 @@ impl Settings {
 
     fn startup_parameters(&self, options: &SessionOptions) -> Result<Vec<(String, String)>, Error> {
         let mut flags = self.get("options").unwrap_or_default().to_owned();
-        for (name, value) in &options.options {
+        for (name, value) in options.options.iter().chain(&self.pinned) {
             flags.push_str(" -c ");
             escape_option(&mut flags, name);
             flags.push('=');

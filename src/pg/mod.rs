@@ -14,6 +14,7 @@ mod connection;
 mod copy_in;
 mod copy_out;
 mod error;
+pub mod families;
 pub mod interrupt;
 pub mod pg_dump;
 pub mod printed;

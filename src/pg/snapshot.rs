@@ -70,6 +70,14 @@ pub enum SnapshotError {
         /// A setting that would do.
         suggested: u64,
     },
+    /// Tables were changed since a snapshot that was given was taken.
+    #[error(
+        "these tables were rewritten, changed or dropped since the snapshot was exported: {tables}\nhint: they would read empty or wrong; export a new snapshot, or dump without --snapshot"
+    )]
+    Changed {
+        /// The tables.
+        tables: String,
+    },
     /// Sessions reached different servers.
     #[error(
         "two sessions reached two different servers\nhint: connect to one server directly, not through a pooler or a name that stands for several"
@@ -97,21 +105,38 @@ pub struct Held {
     pub notes: Vec<String>,
 }
 
+/// What is to be held.
+pub struct Wanted<'a> {
+    /// Lists the tables of the dump that the transaction of a session sees.
+    pub list: &'a dyn Fn(&mut Connection) -> Result<Vec<Relation>, Error>,
+    /// How long to wait for a lock.
+    pub lock_timeout: Duration,
+    /// The id of a snapshot that somebody else has exported and keeps, if that is to be used.
+    pub snapshot: Option<&'a str>,
+}
+
 /// Locks all tables, takes the MVCC snapshot, and makes sure that it sees the tables as they are.
 ///
 /// `watcher` is a session outside any transaction. All sessions must reach the server that it reached.
 pub fn hold(
     settings: &Settings,
     watcher: &mut Connection,
-    lock_timeout: Duration,
+    wanted: &Wanted<'_>,
     progress: &dyn Progress,
 ) -> Result<Held, SnapshotError> {
+    let lock_timeout = wanted.lock_timeout;
     let began = Instant::now();
     let mut attempts = 0;
     loop {
         attempts += 1;
-        match attempt(settings, watcher, lock_timeout, progress)? {
+        match attempt(settings, watcher, wanted, progress)? {
             Ok(held) => return Ok(held),
+            // Trying again would not make an old snapshot see what is there now.
+            Err(changed) if wanted.snapshot.is_some() => {
+                return Err(SnapshotError::Changed {
+                    tables: some_of(&changed, SHOWN),
+                });
+            }
             Err(changed) if attempts >= ATTEMPTS && began.elapsed() >= lock_timeout => {
                 return Err(SnapshotError::Unstable {
                     attempts,
@@ -147,22 +172,25 @@ pub fn connect_same(
 fn attempt(
     settings: &Settings,
     watcher: &mut Connection,
-    lock_timeout: Duration,
+    wanted: &Wanted<'_>,
     progress: &dyn Progress,
 ) -> Result<Result<Held, Vec<String>>, SnapshotError> {
+    let lock_timeout = wanted.lock_timeout;
+    let list = |conn: &mut Connection| (wanted.list)(conn).map_err(at("could not list the tables"));
     let mut holder = connect_same(settings, &session_options(), watcher)?;
-    let listed = catalog::relations(watcher).map_err(at("could not list the tables"))?;
+    let listed = list(watcher)?;
     progress.stage(&Stage::Listed {
         tables: listed.len(),
     });
     let room = LockTable::read(watcher)?;
     room.check(listed.len())?;
 
+    let begin = match wanted.snapshot {
+        Some(id) => begin_with(id),
+        None => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned(),
+    };
     holder
-        .execute(&format!(
-            "{}; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-            set_lock_timeout(lock_timeout)
-        ))
+        .execute(&format!("{}; {begin}", set_lock_timeout(lock_timeout)))
         .map_err(at("could not begin the dump's transaction"))?;
     // What is dropped meanwhile is passed over, what is made is locked, too: what is locked stays as it is, so this comes
     // to an end.
@@ -176,13 +204,13 @@ fn attempt(
         lock_existing(&mut holder, &new, watcher, lock_timeout)?;
         let keys: Vec<_> = new.into_iter().map(key).collect();
         known.extend(keys);
-        listed = catalog::relations(watcher).map_err(at("could not list the tables"))?;
+        listed = list(watcher)?;
     }
     progress.stage(&Stage::Locked);
 
     // The first query of the transaction: this takes the MVCC snapshot.
     let id = export(&mut holder)?;
-    let seen = catalog::relations(&mut holder).map_err(at("could not list the tables"))?;
+    let seen = list(&mut holder)?;
     let new = not_known(&known, &seen);
     if let Err(name) = lock(
         &mut holder,
@@ -193,11 +221,7 @@ fn attempt(
         return Ok(Err(vec![name]));
     }
 
-    let fresh: HashMap<u32, Relation> = catalog::relations(watcher)
-        .map_err(at("could not list the tables"))?
-        .into_iter()
-        .map(|r| (r.oid, r))
-        .collect();
+    let fresh: HashMap<u32, Relation> = list(watcher)?.into_iter().map(|r| (r.oid, r)).collect();
     let changed: Vec<String> = seen
         .iter()
         .filter(|r| {
@@ -353,7 +377,7 @@ fn lock<'r>(
     nowait: &str,
     mut waiting: Option<(&mut Connection, Duration)>,
 ) -> Result<Result<(), String>, SnapshotError> {
-    let relations: Vec<&Relation> = relations.collect();
+    let relations: Vec<&Relation> = relations.filter(|r| r.is_lockable()).collect();
     for batch in relations.chunks(LOCK_BATCH) {
         let names: Vec<String> = batch
             .iter()

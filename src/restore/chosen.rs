@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
-use crate::schema::pattern::Patterns;
 use crate::schema::{closure, statements};
 use crate::timescale;
 use crate::timescale::contents::Counts;
@@ -42,19 +41,16 @@ impl Chosen {
     /// As the options say.
     pub fn new(opened: &Opened, options: &RestoreOptions) -> Result<Self, RestoreError> {
         let whole = options.tables.is_empty() && options.hypertables.is_empty();
-        let exclude = Patterns {
-            patterns: options.exclude_tables.clone(),
-            search_path: None,
-        };
+        let patterns = &options.exclude_tables;
+        let excluded = |name: &Name| patterns.iter().any(|pattern| pattern.matches(name, None));
         let snapshot = opened.snapshot.time;
-        let excluded = |name: &Name| exclude.matches(name);
         if opened.model.hypertables.is_empty() && !options.part.is_whole() {
             return Err(RestoreError::NoHypertables);
         }
         let left_out = options.part.left_out(&opened.model, snapshot, &excluded)?;
         let mut notes = left_out.notes;
         let mut gone = closure::with_dependents(&opened.entries, &|name| {
-            left_out.relations.contains(name) || exclude.matches(name)
+            left_out.relations.contains(name) || excluded(name)
         });
         let mut not_portable = Vec::new();
         if options.portable {

@@ -31,13 +31,17 @@ pub fn with_dependents(
     let mut found: HashSet<usize> = HashSet::new();
     let mut ids: HashSet<i32> = HashSet::new();
     let mut open = true;
+    let queries = queries(entries);
     // pg_dump sorts by dependencies, so one round finds nearly all; loops that it has broken need another.
     while std::mem::take(&mut open) {
         for (n, entry) in entries.iter().enumerate() {
             if found.contains(&n) {
                 continue;
             }
-            let depends = entry.dependencies.iter().any(|id| ids.contains(id));
+            let mut depends = entry.dependencies.iter().any(|id| ids.contains(id));
+            depends |= queries
+                .get(&entry.dump_id)
+                .is_some_and(|rule| ids.contains(rule));
             if depends || relation(entry).is_some_and(|name| gone(&name)) {
                 found.insert(n);
                 ids.insert(entry.dump_id);
@@ -46,6 +50,23 @@ pub fn with_dependents(
         }
     }
     found
+}
+
+/// The rule that gives a view its query, by the view's id: where views and others need each other, `pg_dump` makes a view
+/// of NULLs first, and replaces it by such a rule. Without it the view would stay one of NULLs.
+fn queries(entries: &[TocEntry]) -> HashMap<i32, i32> {
+    let rules = entries.iter().filter(|e| e.desc == "RULE");
+    rules
+        .filter_map(|rule| {
+            let tag = rule.tag.to_lossy();
+            let view = tag.strip_suffix(" _RETURN")?;
+            let of_rule = |e: &&TocEntry| {
+                e.desc == "VIEW" && e.namespace == rule.namespace && e.tag.to_lossy() == view
+            };
+            let view = entries.iter().find(of_rule)?;
+            Some((view.dump_id, rule.dump_id))
+        })
+        .collect()
 }
 
 /// Indexes of all entries that the given ones cannot be without, themselves among them.
@@ -100,6 +121,9 @@ mod tests {
             entry(9, "INDEX", "b_i", &[3]),
             // Not a table, though called as one.
             entry(10, "FUNCTION", "a", &[]),
+            // A view that was made without its query first.
+            entry(11, "VIEW", "w", &[]),
+            entry(12, "RULE", "w _RETURN", &[11, 3]),
         ]
     }
 
@@ -114,6 +138,8 @@ mod tests {
         let gone = with_dependents(&entries(), &|name| name.1 == "a");
         assert_eq!(ids(gone), [2, 4, 5, 6, 7, 8]);
         assert!(with_dependents(&entries(), &|_| false).is_empty());
+        let gone = with_dependents(&entries(), &|name| name.1 == "b");
+        assert_eq!(ids(gone), [3, 4, 5, 8, 9, 11, 12]);
     }
 
     #[test]

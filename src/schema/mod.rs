@@ -7,6 +7,7 @@ pub mod graph;
 pub mod ident;
 pub mod list;
 pub mod pattern;
+pub mod selection;
 pub mod skip;
 pub mod statements;
 pub mod store;

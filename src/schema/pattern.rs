@@ -5,7 +5,11 @@
 //! name; the rest is a regular expression that must match the whole name. `$` means itself, and so does everything in
 //! double quotes.
 
+use std::collections::HashSet;
+
 use regex::Regex;
+
+use crate::pg::catalog::Name;
 
 /// Why a pattern is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +29,9 @@ pub enum PatternError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A dot in what has no schema.
+    #[error("{0:?} has a dot\nhint: put dots that belong to the name in double quotes")]
+    Qualified(String),
     /// A double quote that is not closed.
     #[error("{0:?} has a double quote that is not closed")]
     Quote(String),
@@ -96,13 +103,19 @@ impl std::fmt::Display for Pattern {
 }
 
 impl Pattern {
-    /// Whether it matches. A pattern without a schema matches in those schemas that `visible` is true for.
-    pub fn matches(&self, schema: &str, name: &str, visible: &dyn Fn(&str) -> bool) -> bool {
+    /// Whether it matches a relation. A pattern without a schema matches only those that are `visible`: found by their
+    /// bare names; all of them where nothing is said of it.
+    pub fn matches(&self, relation: &Name, visible: Option<&HashSet<Name>>) -> bool {
         let in_schema = match &self.schema {
-            Some(pattern) => pattern.is_match(schema),
-            None => visible(schema),
+            Some(pattern) => pattern.is_match(&relation.0),
+            None => visible.is_none_or(|visible| visible.contains(relation)),
         };
-        in_schema && self.name.is_match(name)
+        in_schema && self.name.is_match(&relation.1)
+    }
+
+    /// Whether it matches a name that needs no schema, such as that of an extension.
+    pub fn matches_name(&self, name: &str) -> bool {
+        self.name.is_match(name)
     }
 
     /// Whether it leaves the schema to the search path.
@@ -111,25 +124,13 @@ impl Pattern {
     }
 }
 
-/// Some patterns, and where those without a schema look.
-#[derive(Debug, Clone, Default)]
-pub struct Patterns {
-    /// The patterns.
-    pub patterns: Vec<Pattern>,
-    /// Schemas of the search path; nothing for all schemas there are.
-    pub search_path: Option<Vec<String>>,
-}
-
-impl Patterns {
-    /// Whether one of them matches.
-    pub fn matches(&self, (schema, name): &(String, String)) -> bool {
-        let visible = |schema: &str| match &self.search_path {
-            Some(path) => path.iter().any(|visible| visible == schema),
-            None => true,
-        };
-        self.patterns
-            .iter()
-            .any(|pattern| pattern.matches(schema, name, &visible))
+/// A pattern of names that have no schema: those of schemas, extensions, foreign servers.
+pub fn plain(text: &str) -> Result<Pattern, PatternError> {
+    let pattern: Pattern = text.parse()?;
+    if pattern.is_unqualified() {
+        Ok(pattern)
+    } else {
+        Err(PatternError::Qualified(text.to_owned()))
     }
 }
 
@@ -139,7 +140,10 @@ mod tests {
 
     fn matches(pattern: &str, schema: &str, name: &str) -> bool {
         let pattern: Pattern = pattern.parse().unwrap();
-        pattern.matches(schema, name, &|schema| schema == "public")
+        let visible =
+            |schema: &str| (schema == "public").then(|| (schema.to_owned(), name.to_owned()));
+        let visible = visible(schema).into_iter().collect();
+        pattern.matches(&(schema.to_owned(), name.to_owned()), Some(&visible))
     }
 
     #[test]
@@ -189,7 +193,7 @@ mod tests {
         fn a_quoted_name_matches_itself(schema in "[^\0]{1,6}", name in "[^\0]{1,6}") {
             let pattern = crate::pg::catalog::qualified(&schema, &name);
             let pattern: Pattern = pattern.parse().unwrap();
-            proptest::prop_assert!(pattern.matches(&schema, &name, &|_| false));
+            proptest::prop_assert!(pattern.matches(&(schema, name), Some(&HashSet::new())));
         }
 
         #[test]

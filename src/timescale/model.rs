@@ -248,6 +248,15 @@ impl Model {
             .collect()
     }
 
+    /// Whether rows of a table are kept compressed elsewhere, or it holds those of others.
+    pub fn is_compressed(&self, relation: &Name) -> bool {
+        let mut chunks = self.chunks.iter();
+        chunks.any(|c| {
+            c.compressed.as_ref() == Some(relation)
+                || (c.table == *relation && c.compressed.is_some())
+        })
+    }
+
     /// Relations of the extension's own making: chunks, what holds compressed rows, all of an aggregate.
     pub fn own_relations(&self) -> HashSet<&Name> {
         let mut own = self.chunk_relations();

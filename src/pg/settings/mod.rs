@@ -122,6 +122,8 @@ pub struct Settings {
     values: Values,
     /// Session variables from the environment.
     pub(super) session: Vec<(&'static str, String)>,
+    /// Server settings that all sessions have, above what these pin.
+    pub(super) pinned: Vec<(String, String)>,
     pub(super) hosts: Vec<Host>,
     pub(super) ssl: SslSettings,
     pub(super) auth: AuthRules,
@@ -257,6 +259,7 @@ impl Settings {
             keepalive,
             values,
             session,
+            pinned: Vec::new(),
             no_password,
             force_password,
             typed: Arc::default(),
@@ -280,6 +283,12 @@ impl Settings {
     /// The same server and user, another database. The name is taken as it stands, never as a connection string.
     pub fn with_dbname(&self, dbname: &str) -> Settings {
         self.replace(&[("dbname", dbname)])
+    }
+
+    /// The same with a server setting that all sessions have from their start.
+    pub fn with_session(mut self, name: &str, value: &str) -> Settings {
+        self.pinned.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// The host, or the directory of its socket, as the user would name it.
