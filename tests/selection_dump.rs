@@ -461,3 +461,78 @@ fn a_selection_comes_back_as_it_was() {
     source.sql("DROP TABLE public.other");
     assert_eq!(differences(&source, &target), [""; 0]);
 }
+
+#[test]
+fn a_hypertable_is_chosen_and_left_out_with_its_chunks() {
+    let Some(server) = Server::with_timescale("17") else {
+        return;
+    };
+    let source = server.empty("select_hyper");
+    source.sql("CREATE EXTENSION timescaledb");
+    source.sql(
+        "CREATE SCHEMA app; CREATE TABLE plain (a integer); INSERT INTO plain VALUES (1);
+         CREATE TABLE metrics (at timestamptz NOT NULL, device integer, v float8);
+         SELECT create_hypertable('metrics', 'at', chunk_time_interval => interval '1 day');
+         INSERT INTO metrics SELECT '2025-01-01'::timestamptz + g * interval '1 hour', g % 5, g FROM generate_series(1, 240) g;
+         CREATE INDEX ON metrics (device, at);
+         CREATE TABLE app.events (at timestamptz NOT NULL, what text);
+         SELECT create_hypertable('app.events', 'at', chunk_time_interval => interval '1 day');
+         INSERT INTO app.events SELECT '2025-01-01'::timestamptz + g * interval '1 hour', 'e' || g FROM generate_series(1, 100) g",
+    );
+    let repo = Repo::new();
+    for (options, metrics, events, plain) in [
+        (&["-t", "metrics"][..], 240, 0, 0),
+        (&["-t", "app.*"], 0, 100, 0),
+        (&["-n", "app"], 0, 100, 0),
+        (&["-N", "app"], 240, 0, 1),
+        (&["-t", "metrics", "-t", "plain", "-n", "app"], 240, 0, 1),
+        (&["-T", "metrics"], 0, 100, 1),
+        (&["-t", "plain"], 0, 0, 1),
+    ] {
+        let id = repo.dump(&source, options);
+        let target = server.empty("select_hyper_to");
+        if options[0] == "-t" {
+            // What a chosen table is in does not come with it.
+            target.sql("CREATE SCHEMA app");
+        }
+        repo.restore(&id, &target, &[]);
+        for (table, rows) in [
+            ("metrics", metrics),
+            ("app.events", events),
+            ("plain", plain),
+        ] {
+            let there = target.sql(&format!("SELECT to_regclass('{table}') IS NOT NULL"));
+            assert_eq!(there == "t", rows > 0, "{options:?} {table}");
+            if rows > 0 {
+                let count = target.sql(&format!("SELECT count(*) FROM {table}"));
+                assert_eq!(count, rows.to_string(), "{options:?} {table}");
+            }
+        }
+        let hypertables = u8::from(metrics > 0) + u8::from(events > 0);
+        if hypertables == 0 {
+            assert_eq!(target.sql("SELECT count(*) FROM pg_extension"), "1");
+            continue;
+        }
+        let known = target.sql("SELECT count(*) FROM timescaledb_information.hypertables");
+        assert_eq!(known, hypertables.to_string(), "{options:?}");
+        let chunks = "SELECT count(*) FROM timescaledb_information.chunks";
+        let tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '_hyper_'";
+        assert_eq!(target.sql(chunks), target.sql(tables), "{options:?}");
+        if metrics > 0 {
+            let before: u32 = target.sql(chunks).parse().unwrap();
+            target.sql("INSERT INTO metrics VALUES ('2030-01-01', 1, 1)");
+            assert_eq!(target.sql(chunks), (before + 1).to_string());
+        }
+    }
+    let id = repo.dump(
+        &source,
+        &["--where", "metrics: device = 3", "-t", "metrics"],
+    );
+    assert_eq!(repo.open(&id).snapshot.conditions.len(), 1);
+    let target = server.empty("select_hyper_where");
+    repo.restore(&id, &target, &[]);
+    assert_eq!(
+        target.sql("SELECT count(*), sum(v) FROM metrics"),
+        source.sql("SELECT count(*), sum(v) FROM metrics WHERE device = 3")
+    );
+}

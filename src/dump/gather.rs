@@ -369,9 +369,7 @@ impl Run<'_> {
                 && !(self.left_out)(name)
                 && !selection.excludes_data(name, &self.choice.known)
                 && match extension {
-                    Some(extension) => {
-                        selection.selects_configuration(name, extension, &self.choice.known)
-                    }
+                    Some(extension) => self.choice.has_configuration(selection, name, extension),
                     None => defined.contains(name),
                 }
         };

@@ -19,9 +19,7 @@ use crate::pg::pg_dump::{PgDump, PgDumpError};
 use crate::pg::snapshot::{self, SnapshotError};
 use crate::pg::{Settings, session_options};
 use crate::progress::{Progress, Stage};
-use crate::repo::model::{
-    Condition, Extension, Root, Snapshot, Source, TableRecord, TableRole, Totals,
-};
+use crate::repo::model::{Extension, Root, Snapshot, Source, TableRecord, TableRole, Totals};
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
 use crate::rows::{BlockId, Effort};
 use crate::schema;
@@ -297,7 +295,7 @@ fn dump(
         &previous,
         jobs,
     )?;
-    let conditions = conditions(&planned);
+    let conditions = choice.conditions(selection);
     let plain = planned.tables.iter().filter(|t| t.role == TableRole::Plain);
     let names: Vec<Name> = plain.map(|t| t.relation.key()).collect();
     let counts = Counts::of(&special.model, names.iter());
@@ -334,6 +332,7 @@ fn dump(
         standby: facts.standby,
         extensions: extensions
             .into_iter()
+            .filter(|(name, ..)| choice.has_extension(selection, name))
             .map(|(name, version, schema)| Extension {
                 name,
                 version,
@@ -378,20 +377,6 @@ fn dump(
         root,
     };
     Ok((snapshot, counts, read.skipped))
-}
-
-/// Tables of which not all rows are read.
-fn conditions(plan: &plan::Plan) -> Vec<Condition> {
-    let tables = plan.tables.iter();
-    tables
-        .filter_map(|table| {
-            Some(Condition {
-                schema: table.relation.schema.clone(),
-                table: table.relation.name.clone(),
-                condition: table.condition.clone()?,
-            })
-        })
-        .collect()
 }
 
 /// Stores entries, tables and sequences, and the root that refers to them.

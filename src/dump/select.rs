@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use crate::pg::archive::{Archive, SqlText, TocEntry};
 use crate::pg::catalog::{self, Name, Relation, quote_ident};
 use crate::pg::{Connection, Error, Settings, families, session_options};
+use crate::repo::model::Condition;
 use crate::schema::selection::{Known, Selection};
 use crate::schema::{closure, skip};
 use crate::timescale::model::{Kind, Model};
@@ -107,21 +108,21 @@ impl<'a> Selector<'a> {
             if strange.contains(&name) {
                 return false;
             }
-            match &relation.config {
-                Some(config) if config.extension == timescale::EXTENSION => {
-                    !hypertables.is_empty() || selection.selects_extension(timescale::EXTENSION)
-                }
-                Some(config) => selection.selects_configuration(&name, &config.extension, &known),
-                None => selection.selects(&name, &known),
-            }
+            relation.config.is_some() || selection.selects(&name, &known)
         });
-        Ok(Choice {
-            relations,
+        let mut choice = Choice {
             known,
             hypertables,
             strange,
             unreadable,
-        })
+            relations: Vec::new(),
+        };
+        relations.retain(|r| match &r.config {
+            Some(config) => choice.has_configuration(selection, &r.key(), &config.extension),
+            None => true,
+        });
+        choice.relations = relations;
+        Ok(choice)
     }
 
     /// All relations of the chosen hypertables, and the extension's own ones of all others. An aggregate and what it
@@ -162,6 +163,42 @@ impl<'a> Selector<'a> {
 }
 
 impl Choice {
+    /// Whether an extension is wanted. TimescaleDB comes with hypertables.
+    pub fn has_extension(&self, selection: &Selection, extension: &str) -> bool {
+        selection.selects_extension(extension)
+            || (extension == timescale::EXTENSION && !self.hypertables.is_empty())
+    }
+
+    /// Whether the configuration of an extension, in a table or a sequence, is wanted. TimescaleDB's is what makes
+    /// hypertables of tables, and nothing without them.
+    pub fn has_configuration(&self, selection: &Selection, name: &Name, extension: &str) -> bool {
+        if extension == timescale::EXTENSION {
+            return self.has_extension(selection, extension);
+        }
+        selection.selects_configuration(name, extension, &self.known)
+    }
+
+    /// Tables of which not all rows are wanted; those whose parents are among them go without saying.
+    pub fn conditions(&self, selection: &Selection) -> Vec<Condition> {
+        let tables = self.relations.iter().filter(|r| r.config.is_none());
+        tables
+            .filter_map(|table| {
+                let name = table.key();
+                let conditions = selection.conditions(&name, &self.known);
+                let parents = self.known.parents.get(&name).into_iter().flatten();
+                let said = |parent| !selection.conditions(parent, &self.known).is_empty();
+                if conditions.is_empty() || parents.into_iter().any(said) {
+                    return None;
+                }
+                Some(Condition {
+                    schema: name.0,
+                    table: name.1,
+                    condition: conditions.join(" AND "),
+                })
+            })
+            .collect()
+    }
+
     /// Whether the definition of a relation is to be taken out of what `pg_dump` gives.
     pub fn is_unwanted(&self, selection: &Selection, name: &Name) -> bool {
         selection.excludes(name, &self.known) || self.strange.contains(name)

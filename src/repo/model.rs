@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// The sections that the dump was to have (`pre-data`, `data`, `post-data`); none listed means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<String>,
-    /// Tables of which only some rows were wanted.
+    /// Tables of which only some rows were wanted, without those whose parents are among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The block that holds the [`Root`].
@@ -36,7 +36,7 @@ pub struct Snapshot {
     pub root: BlockId,
 }
 
-/// The rows of a table that were wanted.
+/// The rows of a table, and of its partitions and children, that were wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     /// Schema of the table.
