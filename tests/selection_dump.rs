@@ -524,6 +524,8 @@ fn a_hypertable_is_chosen_and_left_out_with_its_chunks() {
             assert_eq!(target.sql(chunks), (before + 1).to_string());
         }
     }
+    let rows = |options: &[&str]| repo.open(&repo.dump(&source, options)).snapshot.totals.rows;
+    assert_eq!(rows(&["--exclude-table-data", "metrics"]) + 240, rows(&[]));
     let id = repo.dump(
         &source,
         &["--where", "metrics: device = 3", "-t", "metrics"],

@@ -214,7 +214,7 @@ pub fn plan(
         }
         let conditions = selection.conditions(&key, known);
         if !conditions.is_empty() {
-            if reading.model.is_compressed(&key) {
+            if reading.model.is_compressed(&key) && !reading.decompressed.contains(&key) {
                 return Err(PlanError::Compressed {
                     table: relation.display_name(),
                 });
@@ -501,6 +501,13 @@ impl PlannedTable {
             _ => " (FORMAT binary)",
         };
         if let Some(query) = &self.query {
+            let query = match &self.condition {
+                Some(condition) => format!(
+                    "SELECT {columns} FROM ({query}) AS {} WHERE {condition}",
+                    catalog::quote_ident(&self.relation.name)
+                ),
+                None => query.clone(),
+            };
             return format!("COPY ({query}) TO STDOUT{options}");
         }
         if self.segments == 1 && (self.condition.is_some() || !self.relation.is_lockable()) {

@@ -1,7 +1,7 @@
 //! Which relations a dump is about: those that the selection asks for, hypertables with their chunks; and the same for
 //! `pg_dump`, so that both choose the same.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::pg::archive::{Archive, SqlText, TocEntry};
 use crate::pg::catalog::{self, Name, Relation, quote_ident};
@@ -79,7 +79,8 @@ impl<'a> Selector<'a> {
         if selection.needs_parents() {
             known.parents = families::parents(conn)?;
         }
-        if selection.has_all_tables() {
+        let whole = selection.has_all_tables();
+        if whole && selection.exclude_data.is_empty() {
             return Ok(Choice {
                 relations,
                 known,
@@ -89,6 +90,14 @@ impl<'a> Selector<'a> {
         let catalog = reading::read_catalog(conn, &relations)?;
         let model = catalog.model();
         let model = model.map_err(|error| Error::Protocol(error.to_string()))?;
+        known.hypertables = rows_of_hypertables(&model);
+        if whole {
+            return Ok(Choice {
+                relations,
+                known,
+                ..Choice::default()
+            });
+        }
         let (hypertables, strange) = self.hypertables(&model, &known);
         let oids: Vec<u32> = relations
             .iter()
@@ -288,6 +297,18 @@ impl Choice {
             }),
         }
     }
+}
+
+/// The hypertables, as their users know them, by the relations in which their rows are.
+fn rows_of_hypertables(model: &Model) -> HashMap<Name, Name> {
+    let chunks = model.chunks.iter();
+    chunks
+        .filter_map(|chunk| Some((chunk, model.hypertables.get(&chunk.hypertable)?)))
+        .flat_map(|(chunk, hypertable)| {
+            let relations = chunk.compressed.iter().chain([&chunk.table]);
+            relations.map(|name| (name.clone(), hypertable.known_as().clone()))
+        })
+        .collect()
 }
 
 /// Patterns that match just these relations, some names in each.

@@ -114,6 +114,8 @@ pub struct Known {
     pub visible: HashSet<Name>,
     /// What each relation is a partition or a child of. Nothing where no pattern needs to know.
     pub parents: HashMap<Name, Vec<Name>>,
+    /// The hypertables, by the relations in which their rows are. Nothing where no pattern needs to know.
+    pub hypertables: HashMap<Name, Name>,
 }
 
 impl Known {
@@ -209,7 +211,10 @@ impl Selection {
 
     /// Whether the rows of a relation are to be left out.
     pub fn excludes_data(&self, relation: &Name, known: &Known) -> bool {
-        known.any(&self.exclude_data, relation)
+        let hypertable = known.hypertables.get(relation);
+        std::iter::once(relation)
+            .chain(hypertable)
+            .any(|relation| known.any(&self.exclude_data, relation))
     }
 
     /// Whether an extension is wanted.
@@ -277,6 +282,7 @@ mod tests {
                 (name("b.p2"), vec![name("b.p1")]),
             ]
             .into(),
+            hypertables: [(name("b.t"), name("a.t"))].into(),
         }
     }
 
@@ -379,6 +385,16 @@ mod tests {
         assert_eq!(conditions("a.root"), ["id > 1 -- why"]);
         assert_eq!(conditions("b.p2"), ["id > 1 -- why", "x"]);
         assert_eq!(conditions("a.t"), [""; 0]);
+    }
+
+    #[test]
+    fn a_hypertable_is_without_rows_if_its_chunks_are() {
+        let selection = Selection {
+            exclude_data: tables(&["a.t"]),
+            ..Selection::default()
+        };
+        let excluded = |text| selection.excludes_data(&name(text), &known());
+        assert!(excluded("a.t") && excluded("b.t") && !excluded("b.p1"));
     }
 
     #[test]
