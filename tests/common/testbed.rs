@@ -1,5 +1,6 @@
-//! The servers of `tools/testbed`, or the caller's own: `PGTIDE_TEST_PG15_URL`, `..._PG17_URL`, `..._PG18_URL`; and one
-//! with the TSL edition of TimescaleDB, which `tools/testbed` does not have: `PGTIDE_TEST_TSL_URL`.
+//! The servers of `tools/testbed`, or the caller's own: `PGTIDE_TEST_PG15_URL`, `..._PG17_URL`, `..._PG18_URL`; those of
+//! `tools/suite`: `PGTIDE_TEST_SUITE_PG15_URL` and so on; and one with the TSL edition of TimescaleDB, which neither has:
+//! `PGTIDE_TEST_TSL_URL`.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -53,6 +54,16 @@ impl Server {
     pub fn find(version: &'static str) -> Option<Server> {
         let Some(url) = var(version, "URL") else {
             eprintln!("PostgreSQL {version}: not run, PGTIDE_TEST_PG{version}_URL is not set");
+            return None;
+        };
+        Some(Server::at(version, url))
+    }
+
+    /// The server with the databases of PostgreSQL's own tests; says so where there is none.
+    pub fn suite(version: &'static str) -> Option<Server> {
+        let name = format!("PGTIDE_TEST_SUITE_PG{version}_URL");
+        let Some(url) = std::env::var(&name).ok().filter(|url| !url.is_empty()) else {
+            eprintln!("PostgreSQL {version}'s own tests: not run, {name} is not set");
             return None;
         };
         Some(Server::at(version, url))
@@ -205,8 +216,8 @@ impl Server {
 
     /// Also what an earlier run may have left.
     pub fn drop(&self, name: &str) {
-        let subscription = "DROP SUBSCRIPTION IF EXISTS nothing_comes";
-        let _ = self.psql_command(name, &["-c", subscription]).output();
+        let subscriptions = sql_file("drop-subscriptions.sql");
+        let _ = self.psql_command(name, &["-f", &subscriptions]).output();
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
         let _ = self.psql_command("postgres", &["-c", &drop]).output();
     }
