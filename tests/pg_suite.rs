@@ -12,19 +12,37 @@ use common::program::Repo;
 use common::testbed::{Database, Server, any_text, conninfo};
 
 /// Everything that `pg_dump` says of a database, rows and all.
-fn plain(database: &Database) -> Vec<u8> {
+fn plain(database: &Database) -> String {
     let mut command = database.server.program("DUMP", "pg_dump");
     command.args(["-d", &conninfo(&database.name)]);
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {stderr}");
-    output.stdout
+    comparable(&any_text(output.stdout))
+}
+
+/// The text without what differs from run to run: the order of a table's rows, which depends on how full its pages are
+/// left, and the random key of a psql command that newer versions write.
+fn comparable(text: &str) -> String {
+    let mut lines = text.lines();
+    let mut sorted: Vec<&str> = Vec::new();
+    while let Some(line) = lines.next() {
+        if !line.starts_with("\\restrict ") && !line.starts_with("\\unrestrict ") {
+            sorted.push(line);
+        }
+        if line.starts_with("COPY ") && line.ends_with(" FROM stdin;") {
+            let mut rows: Vec<&str> = lines.by_ref().take_while(|row| *row != "\\.").collect();
+            rows.sort_unstable();
+            sorted.extend(rows);
+        }
+    }
+    sorted.join("\n")
 }
 
 /// The lines in which two texts differ, as `diff` marks them, and how often each of them does.
-fn differing(before: &[u8], after: &[u8]) -> BTreeMap<String, usize> {
+fn differing(before: &str, after: &str) -> BTreeMap<String, usize> {
     let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &[u8]| {
+    let write = |name: &str, text: &str| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
@@ -36,10 +54,7 @@ fn differing(before: &[u8], after: &[u8]) -> BTreeMap<String, usize> {
     assert!(output.status.code().unwrap_or(2) < 2, "{output:?}");
     let mut lines = BTreeMap::new();
     for line in any_text(output.stdout).lines() {
-        // The key of a psql command that newer versions write is random.
-        let key = ["\\restrict ", "\\unrestrict "];
-        let of_text = line.starts_with(['<', '>']);
-        if of_text && !key.iter().any(|key| line[2..].starts_with(key)) {
+        if line.starts_with(['<', '>']) {
             *lines.entry(line.to_owned()).or_default() += 1;
         }
     }
@@ -55,8 +70,8 @@ fn empty_like<'a>(source: &Database<'a>, name: &str) -> Database<'a> {
     source.server.database(name, &locale)
 }
 
-/// How `pg_dump` and `pg_restore` bring it back: with errors of their own, perhaps, which leave lines in the difference.
-fn stock(source: &Database, target: &Database) {
+/// Brings it back with `pg_dump` and `pg_restore`; how many errors that made.
+fn stock(source: &Database, target: &Database) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("archive");
     let mut dump = source.server.program("DUMP", "pg_dump");
@@ -68,10 +83,16 @@ fn stock(source: &Database, target: &Database) {
         .args(["-j2", "-d", &conninfo(&target.name)])
         .arg(&archive);
     let output = restore.output().unwrap();
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    eprint!("{stderr}");
+    let ignored = stderr.split("errors ignored on restore: ").nth(1);
+    let errors = ignored.map_or(0, |number| number.trim().parse().unwrap());
+    assert_eq!(output.status.success(), errors == 0, "{stderr}");
+    errors
 }
 
-/// Proves that a database comes back as well as it does with PostgreSQL's own programs, and without an error.
+/// Proves that a database comes back as well as it does with PostgreSQL's own programs, and without an error unless they
+/// make some.
 fn measure(server: &Server, name: &str) {
     let source = std::mem::ManuallyDrop::new(Database {
         server,
@@ -79,14 +100,24 @@ fn measure(server: &Server, name: &str) {
     });
     let before = plain(&source);
     let theirs = empty_like(&source, &format!("{name}_stock"));
-    stock(&source, &theirs);
+    let errors = stock(&source, &theirs);
     let known = differing(&before, &plain(&theirs));
     drop(theirs);
 
     let ours = empty_like(&source, &format!("{name}_r"));
     let repo = Repo::new();
     let id = repo.dump(&source, &["-j", "2"]);
-    repo.restore(&id, &ours, &["-j", "2"]);
+    if errors == 0 {
+        repo.restore(&id, &ours, &["-j", "2"]);
+    } else {
+        // A member that was added to an extension by hand is not there after CREATE EXTENSION, and its privileges are
+        // asked for all the same.
+        assert_eq!(name, "test_pg_dump");
+        let options = ["-j", "2", "--continue-on-error", "--json"];
+        let failures = repo.try_restore(&id, &ours, &options).expect(3).json();
+        let failures = failures["failures"].as_array().unwrap();
+        assert!(failures.len() <= errors, "{failures:?}");
+    }
     let mut more = Vec::new();
     for (line, times) in differing(&before, &plain(&ours)) {
         let known = known.get(&line).copied().unwrap_or(0);
@@ -152,10 +183,13 @@ fn the_objects_of_the_tests_of_pg_dump_come_back_on_18() {
 }
 
 #[test]
-fn a_line_that_differs_more_often_is_seen() {
-    let differ = |a: &str, b: &str| differing(a.as_bytes(), b.as_bytes());
-    assert!(differ("a\n\\restrict x\n", "a\n\\restrict y\n").is_empty());
-    let two = differ("a\nb\nb\n", "a\nc\n");
+fn the_measure_sees_lines_and_how_often_they_differ() {
+    let two = differing("a\nb\nb\n", "a\nc\n");
     assert_eq!(two.get("< b"), Some(&2));
     assert_eq!(two.get("> c"), Some(&1));
+    assert!(differing("a\n", "a\n").is_empty());
+
+    let text = "\\restrict key\nCOPY public.t (a) FROM stdin;\n2\n1\n\\.\n\nSELECT 2;\nSELECT 1;\n";
+    let same = "COPY public.t (a) FROM stdin;\n1\n2\n\nSELECT 2;\nSELECT 1;";
+    assert_eq!(comparable(text), same);
 }
