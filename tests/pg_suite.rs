@@ -118,6 +118,11 @@ fn measure(server: &Server, name: &str) {
         let failures = failures["failures"].as_array().unwrap();
         assert!(failures.len() <= errors, "{failures:?}");
     }
+    let lines = before.lines().count();
+    eprintln!(
+        "{name}: {lines} lines, {} of them differ with pg_restore",
+        known.values().sum::<usize>()
+    );
     let mut more = Vec::new();
     for (line, times) in differing(&before, &plain(&ours)) {
         let known = known.get(&line).copied().unwrap_or(0);
