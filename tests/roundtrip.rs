@@ -6,7 +6,7 @@ mod common;
 
 use common::equal::{assert_equal, assert_restored, differences, digests};
 use common::program::Repo;
-use common::testbed::{Database, Server, quoted, run};
+use common::testbed::{Database, Server, quoted, run, sql_file};
 
 const VERSIONS: [&str; 3] = ["15", "17", "18"];
 
@@ -338,6 +338,36 @@ fn large_objects_come_back_with_owners_privileges_and_comments() {
         );
         round_trip(&source, &server.empty(&format!("blobs_{version}_r")));
     }
+}
+
+// Corners --------------------------------------------------------------------------------------------------------------
+
+/// Fills a database by a script, and brings it back by one session and by many.
+fn script_comes_back(file: &str, name: &str) {
+    for version in VERSIONS {
+        let Some(server) = Server::find(version) else {
+            continue;
+        };
+        let source = server.empty(&format!("{name}_{version}"));
+        source.psql(&["-f", &sql_file(file)]);
+        let repo = Repo::new();
+        let id = repo.dump(&source, &[]);
+        for jobs in ["1", "4"] {
+            let target = server.empty(&format!("{name}_{version}_r{jobs}"));
+            repo.restore(&id, &target, &["-j", jobs]);
+            assert_restored(&repo, &id, &source, &target);
+        }
+    }
+}
+
+#[test]
+fn objects_that_need_each_other_and_rows_that_fit_nowhere_else_come_back() {
+    script_comes_back("corners.sql", "corners");
+}
+
+#[test]
+fn every_kind_of_object_may_have_any_name() {
+    script_comes_back("names.sql", "names");
 }
 
 // Encodings and names --------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ const FREEZE_BYTES: u64 = 1 << 20;
 /// Tables up to this payload travel together.
 const TOGETHER_BYTES: u64 = 32 << 10;
 
+/// SQLSTATE object_not_in_prerequisite_state.
+const NOT_IN_PREREQUISITE_STATE: &str = "55000";
+
 /// What a task does.
 #[derive(Debug, Clone)]
 pub enum Work {
@@ -166,6 +169,8 @@ struct Failed {
     error: String,
     /// Whether the session is lost, so that nothing more can be done on it.
     lost: bool,
+    /// Whether an object was not in the state that is needed, as a view that is still empty.
+    early: bool,
 }
 
 impl Failed {
@@ -174,6 +179,16 @@ impl Failed {
             statement: shorten(statement),
             error: error.to_string(),
             lost: error.is_connection_lost(),
+            early: error.code() == Some(NOT_IN_PREREQUISITE_STATE),
+        }
+    }
+
+    fn here(statement: String, error: &dyn std::error::Error) -> Self {
+        Self {
+            statement,
+            error: error.to_string(),
+            lost: false,
+            early: false,
         }
     }
 }
@@ -222,6 +237,23 @@ impl<'a> Session<'a> {
             }
         }
         true
+    }
+
+    /// Restores an entry; not where it comes too early for the state of another object, which is not noted.
+    pub fn run_unless_early(&mut self, entry: usize) -> Result<bool, Halt> {
+        let work = Work::Entry(entry);
+        match self.transaction(&work) {
+            Ok(()) => Ok(true),
+            Err(failed) if failed.early => Ok(false),
+            Err(failed) => {
+                let lost = failed.lost;
+                if self.report(&work, failed) && !lost {
+                    Ok(true)
+                } else {
+                    Err(Halt)
+                }
+            }
+        }
     }
 
     fn report(&self, work: &Work, failed: Failed) -> bool {
@@ -289,11 +321,8 @@ impl<'a> Session<'a> {
         if self.shared.encoding.is_some() || record.payload_bytes > TOGETHER_BYTES {
             return Ok(false);
         }
-        let rows = load::whole(self.shared.reader, record).map_err(|error| Failed {
-            statement: String::new(),
-            error: error.to_string(),
-            lost: false,
-        })?;
+        let rows = load::whole(self.shared.reader, record)
+            .map_err(|error| Failed::here(String::new(), &error))?;
         let sql = load::copy_sql(record, false);
         let binary = record.format == Format::Binary;
         if !pending.together.copy(&sql, binary, &rows) {
@@ -317,11 +346,8 @@ impl<'a> Session<'a> {
         for (n, record) in expected.enumerate() {
             let (loaded, expected) = (copied.get(n).copied().unwrap_or(0), record.digest.rows);
             if loaded != expected && count(record) == Count::Exact {
-                return Err(Failed {
-                    statement: load::copy_sql(record, false),
-                    error: LoadError::Count { loaded, expected }.to_string(),
-                    lost: false,
-                });
+                let error = LoadError::Count { loaded, expected };
+                return Err(Failed::here(load::copy_sql(record, false), &error));
             }
             self.shared.progress.bytes(record.payload_bytes);
         }
@@ -378,11 +404,8 @@ impl<'a> Session<'a> {
 
     fn load(&mut self, table: usize) -> Result<(), Failed> {
         let record = &self.shared.tables[table];
-        let blocks = load::blocks(self.shared.reader, record).map_err(|error| Failed {
-            statement: String::new(),
-            error: error.to_string(),
-            lost: false,
-        })?;
+        let blocks = load::blocks(self.shared.reader, record)
+            .map_err(|error| Failed::here(String::new(), &error))?;
         let freeze = record.payload_bytes >= FREEZE_BYTES
             && record.load_through.is_none()
             && (self.shared.created)(record);
@@ -430,11 +453,7 @@ impl<'a> Session<'a> {
         }
         result.map_err(|error| match error {
             LoadError::Server(error) => Failed::server(sql.as_bytes(), &error),
-            other => Failed {
-                statement: sql.clone(),
-                error: other.to_string(),
-                lost: false,
-            },
+            other => Failed::here(sql.clone(), &other),
         })
     }
 }

@@ -113,13 +113,14 @@ impl Restore<'_> {
     /// The steps that need everything else to be there, hypertables too.
     fn last_steps(&self, serial: &mut Session<'_>) -> Result<(), Halt> {
         self.after_catalog(serial)?;
-        self.pass(serial, Pass::Last)?;
+        self.refresh(serial)?;
         if let Some(anew) = &self.anew {
             self.portable_steps(serial, &anew.settings)?;
         }
         if self.options.analyze {
             self.analyze(serial, "MATERIALIZED VIEW")?;
         }
+        self.pass(serial, Pass::Last)?;
         let database: Vec<usize> = self
             .opened
             .graph
@@ -418,15 +419,37 @@ impl Restore<'_> {
         if pass == Pass::Privileges {
             self.progress.stage(&Stage::PostData);
         }
-        let entries: Vec<usize> = self
-            .opened
-            .graph
-            .tasks
-            .iter()
+        self.entries(session, &self.of_pass(pass))
+    }
+
+    fn of_pass(&self, pass: Pass) -> Vec<usize> {
+        let tasks = self.opened.graph.tasks.iter();
+        tasks
             .filter(|task| task.pass == pass && self.chosen.entries[task.entry])
             .map(|task| task.entry)
-            .collect();
-        self.entries(session, &entries)
+            .collect()
+    }
+
+    /// Refreshes materialised views. Nobody knows that one reads another through a function, so those that found one still
+    /// empty are tried again as long as others could be refreshed.
+    fn refresh(&self, session: &mut Session<'_>) -> Result<(), Halt> {
+        let mut views = self.of_pass(Pass::Refreshes);
+        loop {
+            let before = views.len();
+            let mut early = Vec::new();
+            for n in views {
+                if self.interrupt.raised() {
+                    return Err(Halt);
+                }
+                if !session.run_unless_early(n)? {
+                    early.push(n);
+                }
+            }
+            if early.is_empty() || early.len() == before {
+                return self.entries(session, &early);
+            }
+            views = early;
+        }
     }
 
     /// Collects the statistics of the relations that were restored. A partitioned table's ANALYZE covers its partitions.

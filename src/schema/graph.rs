@@ -16,8 +16,9 @@ pub enum Pass {
     Main,
     /// Privileges: what is revoked may be needed to restore.
     Privileges,
-    /// What must see all the rest, or must not see a restore: refreshes, which run as the view's owner, and event
-    /// triggers.
+    /// What must see all the rest: refreshes, which run as the view's owner.
+    Refreshes,
+    /// What must not see a restore: event triggers. A refresh would be the first thing to fire them.
     Last,
 }
 
@@ -60,7 +61,10 @@ impl Graph {
         let mut graph = Graph::default();
         let mut task_of = HashMap::new();
         let mut past_pre_data = false;
-        for (index, entry) in entries.iter().enumerate() {
+        // The tasks that make triggers, by the tables that get them.
+        let mut makers: HashMap<i32, Vec<usize>> = HashMap::new();
+        for index in switches_last(entries) {
+            let entry = &entries[index];
             if is_setting(entry) || is_data(entry) {
                 continue;
             }
@@ -77,7 +81,13 @@ impl Graph {
                 Section::None => !past_pre_data,
                 Section::Data | Section::PostData => false,
             };
-            if early && pass == Pass::Main {
+            // Some functions and views need what comes after the rows, as a key that they group by.
+            let put_off = entry.desc != "TABLE"
+                && entry.dependencies.iter().any(|id| {
+                    let task = by_id.get(id).and_then(|before| task_of.get(before));
+                    task.is_some_and(|task: &usize| graph.tasks[*task].pass == Pass::Main)
+                });
+            if early && pass == Pass::Main && !put_off {
                 graph.pre.push(index);
                 continue;
             }
@@ -102,6 +112,14 @@ impl Graph {
             // TABLE.
             let exclusive = entry.desc != "INDEX";
             let after_loads: Vec<i32> = tables.into_iter().collect();
+            if switches_trigger(entry) {
+                let made = after_loads.iter().filter_map(|table| makers.get(table));
+                deps.extend(made.flatten());
+            } else if entry.desc == "TRIGGER" {
+                for table in &after_loads {
+                    makers.entry(*table).or_default().push(graph.tasks.len());
+                }
+            }
             task_of.insert(index, graph.tasks.len());
             graph.tasks.push(Task {
                 entry: index,
@@ -119,14 +137,36 @@ impl Graph {
     }
 }
 
+/// The numbers of the entries, with those at the end that switch a partition's trigger on or off, and what depends on
+/// these. The trigger comes with that of the partitioned table, which `pg_dump` makes them wait for only where that one
+/// is the very parent; it sorts by names.
+fn switches_last(entries: &[TocEntry]) -> Vec<usize> {
+    let switches = entries.iter().filter(|entry| switches_trigger(entry));
+    let switches: BTreeSet<i32> = switches.map(|entry| entry.dump_id).collect();
+    let late = |entry: &TocEntry| {
+        let mut ids = entry.dependencies.iter().chain([&entry.dump_id]);
+        ids.any(|id| switches.contains(id))
+    };
+    let (last, mut order): (Vec<usize>, Vec<usize>) =
+        (0..entries.len()).partition(|&n| !switches.is_empty() && late(&entries[n]));
+    order.extend(last);
+    order
+}
+
+fn switches_trigger(entry: &TocEntry) -> bool {
+    let defn = entry.defn.as_bytes().trim_ascii_start();
+    entry.desc == "TRIGGER" && defn.starts_with(b"ALTER TABLE ")
+}
+
 fn pass(entry: &TocEntry) -> Pass {
     match entry.desc.as_str() {
         "ACL" | "DEFAULT ACL" => Pass::Privileges,
-        "EVENT TRIGGER" | "MATERIALIZED VIEW DATA" => Pass::Last,
+        "EVENT TRIGGER" => Pass::Last,
+        "MATERIALIZED VIEW DATA" => Pass::Refreshes,
         "COMMENT" | "SECURITY LABEL" if entry.tag.as_bytes().starts_with(b"EVENT TRIGGER ") => {
             Pass::Last
         }
-        "STATISTICS DATA" if entry.section == Section::PostData => Pass::Last,
+        "STATISTICS DATA" if entry.section == Section::PostData => Pass::Refreshes,
         _ => Pass::Main,
     }
 }
@@ -256,8 +296,8 @@ mod tests {
             (7, Pass::Main),
             (8, Pass::Last),
             (9, Pass::Last),
-            (10, Pass::Last),
-            (11, Pass::Last),
+            (10, Pass::Refreshes),
+            (11, Pass::Refreshes),
         ];
         assert_eq!(tasks, expected);
         assert_eq!(
@@ -314,6 +354,46 @@ mod tests {
         assert_eq!(tasks[0].locks, [1, 2, 4]);
         assert_eq!(tasks[1].after_loads, [1]);
         assert_eq!(tasks[2].after_loads, [6, 7]);
+    }
+
+    #[test]
+    fn what_needs_something_after_the_rows_comes_after_it_with_all_that_is_its_own() {
+        let entries = [
+            entry(1, "TABLE", "t", PreData, &[]),
+            entry(2, "CONSTRAINT", "t t_pkey", PostData, &[1]),
+            entry(3, "MATERIALIZED VIEW", "m", PostData, &[2]),
+            entry(4, "FUNCTION", "f()", PreData, &[3]),
+            entry(5, "COMMENT", "FUNCTION f()", Nowhere, &[4]),
+            entry(6, "VIEW", "v", PreData, &[4]),
+            entry(7, "FUNCTION", "g()", PreData, &[1]),
+        ];
+        let graph = Graph::build(&entries);
+        assert_eq!(graph.pre, [0, 6]);
+        let deps: Vec<_> = graph.tasks.iter().map(|t| (t.entry, &t.deps[..])).collect();
+        let expected: [(usize, &[usize]); 5] =
+            [(1, &[]), (2, &[0]), (3, &[1]), (4, &[2]), (5, &[2])];
+        assert_eq!(deps, expected);
+    }
+
+    #[test]
+    fn a_trigger_is_switched_off_on_a_partition_when_it_is_there() {
+        let mut switch = entry(4, "TRIGGER", "a_part on_row", PostData, &[2]);
+        switch.defn = "\nALTER TABLE public.a_part DISABLE TRIGGER on_row;\n".into();
+        let entries = [
+            entry(1, "TABLE", "parent", PreData, &[]),
+            entry(2, "TABLE", "a_part", PreData, &[]),
+            entry(3, "TABLE ATTACH", "a_part", PreData, &[1, 2]),
+            switch,
+            entry(5, "COMMENT", "TRIGGER on_row ON a_part", Nowhere, &[4]),
+            entry(6, "TRIGGER", "parent on_row", PostData, &[1]),
+            entry(7, "TRIGGER", "parent on_row_2", PostData, &[1]),
+            entry(8, "INDEX", "i", PostData, &[1]),
+        ];
+        let tasks = Graph::build(&entries).tasks;
+        let order: Vec<_> = tasks.iter().map(|t| entries[t.entry].dump_id).collect();
+        assert_eq!(order, [6, 7, 8, 4, 5]);
+        assert_eq!(tasks[3].deps, [0, 1]);
+        assert_eq!(tasks[4].deps, [3]);
     }
 
     #[test]
