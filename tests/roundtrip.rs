@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::equal::{assert_equal, assert_restored, differences, digests};
+use common::equal::{assert_equal, assert_restored, differences, digests, round_trip};
 use common::program::Repo;
 use common::testbed::{Database, Server, quoted, run, sql_file};
 
@@ -13,15 +13,6 @@ const VERSIONS: [&str; 3] = ["15", "17", "18"];
 /// The server that is there, the newest first.
 fn any_server() -> Option<Server> {
     ["17", "18", "15"].into_iter().find_map(Server::find)
-}
-
-/// Dumps and restores a database within its server, and proves that both are equal.
-#[track_caller]
-fn round_trip(source: &Database, target: &Database) {
-    let repo = Repo::new();
-    let id = repo.dump(source, &[]);
-    repo.restore(&id, target, &[]);
-    assert_restored(&repo, &id, source, target);
 }
 
 /// Blocks that the snapshot added to its repository, besides the one that is its root.
@@ -370,67 +361,7 @@ fn every_kind_of_object_may_have_any_name() {
     script_comes_back("names.sql", "names");
 }
 
-// Encodings and names --------------------------------------------------------------------------------------------------
-
-#[test]
-fn databases_in_other_encodings_come_back() {
-    let table = "CREATE SCHEMA \"NAME s\"; CREATE TABLE \"NAME s\".\"NAME t\" (\"NAME c\" text PRIMARY KEY, a text[]);
-        INSERT INTO \"NAME s\".\"NAME t\" SELECT 'NAME' || g, ARRAY['NAME', NULL, 'x'] FROM generate_series(1, 100) g;
-        COMMENT ON TABLE \"NAME s\".\"NAME t\" IS 'NAME'; CREATE SEQUENCE \"NAME q\"; SELECT nextval('\"NAME q\"');
-        CREATE TABLE as_text (r regclass, t text); INSERT INTO as_text VALUES ('\"NAME s\".\"NAME t\"', 'NAME');
-        CREATE TYPE mood AS ENUM ('NAME', 'x'); CREATE TABLE moods AS SELECT 'NAME'::mood AS m;
-        CREATE MATERIALIZED VIEW \"NAME m\" AS SELECT * FROM \"NAME s\".\"NAME t\";
-        SELECT lo_from_bytea(5, 'NAME'); COMMENT ON LARGE OBJECT 5 IS 'NAME';";
-    for version in VERSIONS {
-        let Some(server) = Server::find(version) else {
-            continue;
-        };
-        for (encoding, client, name) in [
-            ("LATIN1", "UTF8", "Straße é ÿ"),
-            ("EUC_JP", "UTF8", "日本語 カナ"),
-            ("SQL_ASCII", "SQL_ASCII", "Straße 日本"),
-        ] {
-            let options = format!("ENCODING '{encoding}' LOCALE 'C'");
-            let source = server.database(&format!("{encoding}_{version}"), &options);
-            let script = format!(
-                "SET client_encoding = '{client}';\n{}",
-                table.replace("NAME", name)
-            );
-            source.script(script.as_bytes());
-            let target = server.database(&format!("{encoding}_{version}_r"), &options);
-            round_trip(&source, &target);
-
-            // The rows come out in another encoding, too, where they can.
-            if encoding != "SQL_ASCII" {
-                let repo = Repo::new();
-                let id = repo.dump(&source, &[]);
-                let utf8 = server.empty(&format!("{encoding}_{version}_u"));
-                repo.restore(&id, &utf8, &[]);
-                let query = format!(
-                    "SELECT string_agg(\"{name} c\", ',' ORDER BY \"{name} c\" COLLATE \"C\") FROM \"{name} s\".\"{name} t\""
-                );
-                let ask = |database: &Database| {
-                    common::testbed::any_text(
-                        database
-                            .script(format!("SET client_encoding = 'UTF8'; {query};").as_bytes()),
-                    )
-                };
-                assert_eq!(ask(&source), ask(&utf8));
-            }
-        }
-    }
-}
-
-#[test]
-fn bytes_that_are_no_text_come_back_from_sql_ascii() {
-    let Some(server) = any_server() else { return };
-    let options = "ENCODING 'SQL_ASCII' LOCALE 'C'";
-    let source = server.database("bytes", options);
-    source.script(
-        b"SET client_encoding = 'SQL_ASCII'; CREATE TABLE t (a text, b name, c char(4)); INSERT INTO t VALUES ('caf\xe9 \xff\xfe', '\xe9', '\xe9');",
-    );
-    round_trip(&source, &server.database("bytes_r", options));
-}
+// Databases ------------------------------------------------------------------------------------------------------------
 
 /// Everything that belongs to a database as a whole.
 fn properties(database: &Database) -> String {

@@ -328,6 +328,8 @@ fn dump(
         collate: facts.collate.clone(),
         ctype: facts.ctype.clone(),
         locale_provider: facts.locale_provider.clone(),
+        locale: facts.locale.clone(),
+        collation_version: facts.collation_version.clone(),
         block_size: facts.block_size,
         standby: facts.standby,
         extensions: extensions

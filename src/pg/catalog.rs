@@ -380,6 +380,10 @@ pub struct DatabaseFacts {
     pub ctype: String,
     /// `datlocprovider`.
     pub locale_provider: String,
+    /// `datlocale`, which was `daticulocale` before 17: the locale of other providers than the C library.
+    pub locale: Option<String>,
+    /// Version of the locale's rules, as the server has them now; nothing where it knows of none.
+    pub collation_version: Option<String>,
     /// Whether the server is a standby.
     pub standby: bool,
     /// Bytes of a page.
@@ -390,7 +394,9 @@ pub struct DatabaseFacts {
 pub fn database_facts(conn: &mut Connection) -> Result<DatabaseFacts, Error> {
     let rows = conn.query(
         "SELECT d.datname, pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, d.datlocprovider,
-           pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('block_size')
+           pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('block_size'),
+           coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'),
+           pg_catalog.pg_database_collation_actual_version(d.oid)
          FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
     )?;
     let row = rows
@@ -404,6 +410,8 @@ pub fn database_facts(conn: &mut Connection) -> Result<DatabaseFacts, Error> {
         locale_provider: text(row, 4)?,
         standby: flag(row, 5),
         block_size: number(row, 6)?,
+        locale: row.get(7).map(str::to_owned),
+        collation_version: row.get(8).map(str::to_owned),
         system_identifier: system_identifier(conn)?,
     })
 }

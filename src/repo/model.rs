@@ -72,6 +72,12 @@ pub struct Source {
     pub ctype: String,
     /// `datlocprovider`: `c`, `i` or `b`.
     pub locale_provider: String,
+    /// `datlocale`: the locale of other providers than the C library.
+    #[serde(default)]
+    pub locale: Option<String>,
+    /// Version of the locale's rules at the source, where the server knew of one.
+    #[serde(default)]
+    pub collation_version: Option<String>,
     /// Bytes of a page; a large object is stored in quarters of it.
     pub block_size: u32,
     /// Whether the source was a standby.

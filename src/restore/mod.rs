@@ -6,6 +6,7 @@ mod hypertables;
 mod large_objects;
 mod load;
 mod mark;
+mod older;
 mod plan;
 mod portable;
 mod preflight;
@@ -299,6 +300,12 @@ pub fn run(
             .map_err(server("could not connect to the new database"))?;
     }
     let database = database_name(&mut conn)?;
+    let notes = preflight::locale_notes(&mut conn, &opened.snapshot.source).map_err(server(
+        "could not ask for the locale of the target database",
+    ))?;
+    for note in &notes {
+        progress.note(note);
+    }
     mark::set(&mut conn, &database, &opened.snapshot)
         .map_err(server("could not mark the target database"))?;
     let restore = Restore {
@@ -430,9 +437,7 @@ fn preflight(
         &entries,
         &large_objects::needs(opened, &chosen.tables)?,
         preflight::Wanted {
-            owners: !options.render.no_owner,
-            privileges: !options.render.no_privileges,
-            tablespaces: !options.render.no_tablespaces,
+            render: options.render,
             database: options.create,
             existing: !options.create && !options.clean,
         },

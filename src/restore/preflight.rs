@@ -4,10 +4,18 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use crate::pg::archive::TocEntry;
+use crate::pg::catalog::{self, quote_literal};
 use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
+use crate::schema::statements::RenderOptions;
 
 use super::large_objects::{self, Needs};
+use super::older;
+
+/// The version that brought locales of the server's own.
+const BUILTIN_SINCE: i32 = 170_000;
+/// A server with ICU has collations of it from the beginning.
+const ICU: &str = "SELECT collname FROM pg_catalog.pg_collation WHERE collprovider = 'i' LIMIT 1";
 
 /// Names shown of each kind of problem.
 const SHOWN: usize = 20;
@@ -21,6 +29,8 @@ pub struct Problems {
     pub tablespaces: Vec<String>,
     /// Extensions that cannot be installed at the target.
     pub extensions: Vec<String>,
+    /// Entries with statements that the target, an older server than the source, does not understand.
+    pub not_understood: Vec<String>,
     /// Locales of the database to create that the target does not know.
     pub locales: Vec<String>,
     /// Objects that are to be restored and exist already.
@@ -67,6 +77,11 @@ impl fmt::Display for Problems {
             "install their packages on the target's server",
         )?;
         section(
+            "entries that the target's server does not understand, as it is older than the source's",
+            &self.not_understood,
+            "restore into the source's version of PostgreSQL or a later one, or leave these objects out",
+        )?;
+        section(
             "locales of the database that the target's server does not know",
             &self.locales,
             "install them there and run SELECT pg_import_system_collations('pg_catalog'), or create the database yourself with another locale and restore without --create",
@@ -86,12 +101,8 @@ impl fmt::Display for Problems {
 /// What the entries are checked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
-    /// Owners are restored.
-    pub owners: bool,
-    /// Privileges are restored.
-    pub privileges: bool,
-    /// Tablespaces are restored.
-    pub tablespaces: bool,
+    /// What is left out of statements: owners, privileges, tablespaces.
+    pub render: RenderOptions,
     /// The database is created, with its locale.
     pub database: bool,
     /// Existing objects are a problem.
@@ -110,14 +121,26 @@ pub fn check(
     let known = names(conn, "SELECT rolname FROM pg_catalog.pg_roles")?;
     let mut needed = roles(entries, wanted);
     for object in objects {
-        needed.extend(object.owner.iter().filter(|_| wanted.owners).cloned());
-        needed.extend(object.roles.iter().filter(|_| wanted.privileges).cloned());
+        needed.extend(
+            object
+                .owner
+                .iter()
+                .filter(|_| !wanted.render.no_owner)
+                .cloned(),
+        );
+        needed.extend(
+            object
+                .roles
+                .iter()
+                .filter(|_| !wanted.render.no_privileges)
+                .cloned(),
+        );
     }
     problems.roles = needed
         .into_iter()
         .filter(|role| !known.contains(role))
         .collect();
-    if wanted.tablespaces {
+    if !wanted.render.no_tablespaces {
         let known = names(conn, "SELECT spcname FROM pg_catalog.pg_tablespace")?;
         problems.tablespaces = entries
             .iter()
@@ -142,12 +165,8 @@ pub fn check(
     if wanted.database {
         problems.locales = locales(conn, source)?;
     }
-    let target = conn.server_version() / 10_000;
-    let origin = source.server_version_num / 10_000;
-    if target < origin {
-        problems.others.push(format!(
-            "the snapshot comes from PostgreSQL {origin}, the target is {target}: an older server may not know its statements and types\nhint: restore into PostgreSQL {origin} or later"
-        ));
+    if conn.server_version() / 10_000 < source.server_version_num / 10_000 {
+        problems.not_understood = older::not_understood(conn, entries, wanted.render)?;
     }
     if wanted.existing {
         problems.existing = existing(conn, entries)?;
@@ -155,15 +174,84 @@ pub fn check(
         problems
             .existing
             .extend(objects.iter().map(|oid| format!("LARGE OBJECT {oid}")));
-        let encoding = conn.parameter("server_encoding").unwrap_or_default();
-        if encoding != source.encoding && encoding == "SQL_ASCII" {
-            problems.others.push(format!(
-                "the target database has the encoding {encoding}, the snapshot {}\nhint: create the target database with ENCODING '{}' TEMPLATE template0, or use --create",
-                source.encoding, source.encoding
-            ));
-        }
+    }
+    if !wanted.database {
+        problems.others.extend(encodings(conn, source)?);
     }
     Ok(problems)
+}
+
+/// Why the target database cannot take text in the source's encoding, if it cannot.
+fn encodings(conn: &mut Connection, source: &Source) -> Result<Option<String>, Error> {
+    let target = conn.parameter("server_encoding").unwrap_or_default();
+    let target = target.to_owned();
+    if target == source.encoding {
+        return Ok(None);
+    }
+    // Without a conversion the server takes bytes from SQL_ASCII as they are, if they are valid text.
+    let possible = source.encoding == "SQL_ASCII"
+        || !names(
+            conn,
+            &format!(
+                "SELECT conname FROM pg_catalog.pg_conversion WHERE condefault
+                   AND conforencoding = pg_catalog.pg_char_to_encoding({})
+                   AND contoencoding = pg_catalog.pg_char_to_encoding({})",
+                quote_literal(&source.encoding),
+                quote_literal(&target)
+            ),
+        )?
+        .is_empty();
+    Ok((!possible).then(|| {
+        format!(
+            "the target database has the encoding {target}, the snapshot {}, and the server does not convert one into the other\nhint: create the target database with ENCODING '{}' TEMPLATE template0, or use --create",
+            source.encoding, source.encoding
+        )
+    }))
+}
+
+/// What is different about the order of text in the target database, for people.
+pub fn locale_notes(conn: &mut Connection, source: &Source) -> Result<Vec<String>, Error> {
+    let target = catalog::database_facts(conn)?;
+    let mut notes = Vec::new();
+    let of = |collate: &str, ctype: &str, provider: &str, locale: Option<&str>| {
+        let name = match locale {
+            Some(locale) => locale.to_owned(),
+            None if collate == ctype => collate.to_owned(),
+            None => format!("{collate} and {ctype}"),
+        };
+        let provider = match provider {
+            "i" => " of ICU",
+            "b" => " of the server's own",
+            _ => "",
+        };
+        format!("{name}{provider}")
+    };
+    let here = of(
+        &target.collate,
+        &target.ctype,
+        &target.locale_provider,
+        target.locale.as_deref(),
+    );
+    let there = of(
+        &source.collate,
+        &source.ctype,
+        &source.locale_provider,
+        source.locale.as_deref(),
+    );
+    // Snapshots of older versions of pgtide do not know the locale of other providers than the C library.
+    let known = source.locale_provider == "c" || source.locale.is_some();
+    if known && here != there {
+        notes.push(format!(
+            "the target database has the locale {here}, the source {there}: text may sort in another order"
+        ));
+    } else if let (Some(here), Some(there)) = (&target.collation_version, &source.collation_version)
+        && here != there
+    {
+        notes.push(format!(
+            "the locale has version {here} at the target and {there} at the source: text may sort in another order"
+        ));
+    }
+    Ok(notes)
 }
 
 /// The names that a query gives.
@@ -188,6 +276,23 @@ fn locales(conn: &mut Connection, source: &Source) -> Result<Vec<String>, Error>
     .iter()
     .map(|name| spelling(name))
     .collect();
+    let provider = |what: &str| {
+        vec![format!(
+            "{} of {what}",
+            source.locale.as_deref().unwrap_or("one")
+        )]
+    };
+    match source.locale_provider.as_str() {
+        "b" if conn.server_version() < BUILTIN_SINCE => {
+            return Ok(provider(
+                "the server's own, which PostgreSQL 17 was the first to have",
+            ));
+        }
+        "i" if names(conn, ICU)?.is_empty() => {
+            return Ok(provider("ICU, without which the server was built"));
+        }
+        _ => {}
+    }
     let mut missing: Vec<String> = [&source.collate, &source.ctype]
         .into_iter()
         .filter(|name| !name.is_empty() && !known.contains(&spelling(name)))
@@ -248,12 +353,12 @@ fn existing(conn: &mut Connection, entries: &[&TocEntry]) -> Result<Vec<String>,
 fn roles(entries: &[&TocEntry], wanted: Wanted) -> BTreeSet<String> {
     let mut roles = BTreeSet::new();
     for entry in entries {
-        if wanted.owners && !entry.owner.is_empty() {
+        if !wanted.render.no_owner && !entry.owner.is_empty() {
             roles.insert(entry.owner.to_lossy().into_owned());
         }
         let text = entry.defn.to_lossy();
         let named = match entry.desc.as_str() {
-            "ACL" | "DEFAULT ACL" if wanted.privileges => grantees(&text),
+            "ACL" | "DEFAULT ACL" if !wanted.render.no_privileges => grantees(&text),
             "USER MAPPING" => after_keyword(&text, "FOR"),
             "POLICY" => after_keyword(&text, "TO"),
             _ => continue,

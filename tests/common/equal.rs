@@ -110,3 +110,12 @@ pub fn assert_restored(repo: &Repo, id: &str, source: &Database, target: &Databa
         "row digests: {differ:?}"
     );
 }
+
+/// Dumps and restores a database within its server, and proves that both are equal.
+#[track_caller]
+pub fn round_trip(source: &Database, target: &Database) {
+    let repo = Repo::new();
+    let id = repo.dump(source, &[]);
+    repo.restore(&id, target, &[]);
+    assert_restored(&repo, &id, source, target);
+}

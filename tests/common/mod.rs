@@ -7,5 +7,6 @@ pub mod equal;
 pub mod program;
 pub mod server;
 pub mod session;
+pub mod stock;
 pub mod testbed;
 pub mod timescale;
