@@ -152,6 +152,12 @@ pub enum DumpError {
         /// Its version, for people.
         version: String,
     },
+    /// Names that pgtide cannot read, as they are no UTF-8.
+    #[error(
+        "the database is in SQL_ASCII, and names of schemas, tables or columns are no UTF-8: {}\nhint: rename them (ALTER ... RENAME), or use pg_dump; rows, comments and functions may hold any bytes",
+        .0.join(", ")
+    )]
+    Names(Vec<String>),
     /// The user asked to stop.
     #[error(
         "interrupted: no snapshot was written\nhint: run the same command again; what was stored already is not stored twice"
@@ -243,6 +249,13 @@ fn dump(
     }
     let facts = catalog::database_facts(&mut watcher)
         .map_err(server("could not read the database's properties"))?;
+    if facts.encoding == "SQL_ASCII" {
+        let names = catalog::names_not_utf8(&mut watcher)
+            .map_err(server("could not read the names of tables and columns"))?;
+        if !names.is_empty() {
+            return Err(DumpError::Names(names));
+        }
+    }
     let jobs = match options.jobs {
         Some(jobs) => jobs.max(1),
         None => catalog::default_jobs(&mut watcher)

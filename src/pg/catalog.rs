@@ -416,6 +416,33 @@ pub fn database_facts(conn: &mut Connection) -> Result<DatabaseFacts, Error> {
     })
 }
 
+/// Names of schemas, relations and columns that are no UTF-8, with escapes for the bytes that are not ASCII. Only a database
+/// in SQL_ASCII may have such names.
+pub fn names_not_utf8(conn: &mut Connection) -> Result<Vec<String>, Error> {
+    let rows = conn.query(
+        "SELECT DISTINCT hex FROM (
+           SELECT pg_catalog.encode(pg_catalog.convert_to(name::text, 'SQL_ASCII'), 'hex') AS hex FROM (
+             SELECT nspname FROM pg_catalog.pg_namespace
+             UNION ALL SELECT relname FROM pg_catalog.pg_class
+             UNION ALL SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid >= 16384 AND attnum > 0 AND NOT attisdropped
+           ) n (name)
+         ) h WHERE hex ~ '^(..)*[89a-f]' ORDER BY hex",
+    )?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let hex = text(row, 0)?;
+        let pairs = (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2));
+        let bytes: Option<Vec<u8>> = pairs
+            .map(|pair| u8::from_str_radix(pair?, 16).ok())
+            .collect();
+        let bytes = bytes.ok_or_else(|| Error::Protocol("encode gave no hex digits".to_owned()))?;
+        if std::str::from_utf8(&bytes).is_err() {
+            found.push(bytes.escape_ascii().to_string());
+        }
+    }
+    Ok(found)
+}
+
 /// The cluster's own number; nothing where the role may not read it, as on some managed services.
 fn system_identifier(conn: &mut Connection) -> Result<Option<String>, Error> {
     match conn.query("SELECT system_identifier FROM pg_catalog.pg_control_system()") {

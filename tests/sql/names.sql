@@ -3,7 +3,8 @@
 
 SET client_min_messages = error;
 \set n 'o''d"d %s \\. $1\n;--\tünï日 :x/*'
-\set r 'pgtide o''d"d %s\\\n;-- ünï日 */'
+-- Databases of other encodings must be able to read the names of roles.
+\set r 'pgtide o''d"d %s\\\n;-- */'
 
 SELECT format('CREATE ROLE %I', :'r') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'r') \gexec
 CREATE SCHEMA :"n" AUTHORIZATION :"r";
