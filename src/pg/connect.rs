@@ -24,7 +24,7 @@ pub struct SessionOptions {
     pub since: Vec<(i32, String, String)>,
     /// Shown in the server's views unless the user named the application.
     pub application_name: Option<String>,
-    /// How text travels.
+    /// How text travels, unless the settings say `client_encoding`.
     pub client_encoding: ClientEncoding,
 }
 

@@ -115,7 +115,9 @@ impl Connection {
             ClientEncoding::Utf8 => "UTF8",
             ClientEncoding::Server => self.parameter("server_encoding").unwrap_or("UTF8"),
         };
-        if self.parameter("client_encoding") != Some(wanted) {
+        let given = |(name, _): &(String, String)| name == "client_encoding";
+        let given = options.options.iter().any(given);
+        if !given && self.parameter("client_encoding") != Some(wanted) {
             sql.push_str(&format!("SET client_encoding = '{wanted}';"));
         }
         if sql.is_empty() {

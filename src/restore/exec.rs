@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
-use crate::pg::{BatchError, Connection, Error, Together};
+use crate::pg::{BatchError, Connection, Error, Together, TransactionStatus};
 use crate::progress::Progress;
 use crate::repo::Reader;
 use crate::repo::model::{BlockRef, TableRecord, TableRole};
@@ -356,6 +356,10 @@ impl<'a> Session<'a> {
 
     fn roll_back(&mut self) {
         self.renderer.forget();
+        // A message that the server could not even read began nothing.
+        if self.conn.transaction_status() == TransactionStatus::Idle {
+            return;
+        }
         // A session that cannot even roll back is lost, and the next statement will say so.
         let _ = self.conn.execute("ROLLBACK");
     }
@@ -430,7 +434,8 @@ impl<'a> Session<'a> {
     }
 
     fn copy(&mut self, sql: &str, blocks: &[BlockRef], count: Count) -> Result<(), Failed> {
-        // The server reads a message in the encoding that holds when it arrives, so the COPY's own text is UTF-8.
+        // The server reads a message in the encoding that holds when it arrives: the COPY's own text is in that of the
+        // entries, to which the session goes back.
         let sql = match self.shared.encoding {
             Some(encoding) => format!(
                 "SET client_encoding = {}; {sql}",
@@ -448,8 +453,8 @@ impl<'a> Session<'a> {
         );
         if self.shared.encoding.is_some() && result.is_ok() {
             self.conn
-                .execute("SET client_encoding = 'UTF8'")
-                .map_err(|error| Failed::server(b"SET client_encoding", &error))?;
+                .execute("RESET client_encoding")
+                .map_err(|error| Failed::server(b"RESET client_encoding", &error))?;
         }
         result.map_err(|error| match error {
             LoadError::Server(error) => Failed::server(sql.as_bytes(), &error),
