@@ -359,7 +359,7 @@ fn large_objects(
             "pg_largeobject_metadata",
         ),
         TableRole::LargeObjectMetadata,
-        &["oid", "owner", "acl", "comment"],
+        &["oid", "owner", "acl", "comment", "labels"],
         catalog::LARGE_OBJECT_METADATA_QUERY,
     );
     Ok([pages, metadata])

@@ -435,8 +435,17 @@ pub const LARGE_OBJECT_OID: u32 = 2613;
 pub const LARGE_OBJECT_METADATA_OID: u32 = 2995;
 /// OID of `pg_attribute`, the same in every database.
 pub const ATTRIBUTE_OID: u32 = 1249;
-/// What belongs to each large object besides its pages. Roles are named in the privileges as `aclitem` prints them.
-pub const LARGE_OBJECT_METADATA_QUERY: &str = "SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner) AS owner, m.lomacl::text AS acl, pg_catalog.obj_description(m.oid, 'pg_largeobject') AS comment FROM pg_catalog.pg_largeobject_metadata m ORDER BY m.oid";
+/// What belongs to each large object besides its pages. Roles are named in the privileges as `aclitem` prints them;
+/// labels are pairs of provider and label.
+pub const LARGE_OBJECT_METADATA_QUERY: &str =
+    "SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner) AS owner, m.lomacl::text AS acl, d.description AS comment, l.labels
+     FROM pg_catalog.pg_largeobject_metadata m
+     LEFT JOIN pg_catalog.pg_description d
+       ON d.objoid = m.oid AND d.classoid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass AND d.objsubid = 0
+     LEFT JOIN (SELECT objoid, pg_catalog.array_agg(ARRAY[provider, label] ORDER BY provider)::text AS labels
+       FROM pg_catalog.pg_seclabel WHERE classoid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass AND objsubid = 0
+       GROUP BY objoid) l ON l.objoid = m.oid
+     ORDER BY m.oid";
 
 /// Whether there are large objects.
 pub fn has_large_objects(conn: &mut Connection) -> Result<bool, Error> {

@@ -1,17 +1,19 @@
 //! Does tasks on one session: several cheap ones in one transaction, and each alone where that fails.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
 use crate::pg::{BatchError, Connection, Error, Together};
 use crate::progress::Progress;
-use crate::repo::Reader;
 use crate::repo::model::{BlockRef, TableRecord, TableRole};
+use crate::repo::{Reader, RepoError};
 use crate::rows::Format;
 use crate::schema::statements::{RenderOptions, Renderer};
 
+use super::large_objects::{self, Part};
 use super::load::{self, Count, LoadError, SharedLoad};
 
 /// Above this payload a table is emptied and loaded in one transaction with FREEZE; below it, the new files that
@@ -32,6 +34,10 @@ pub enum Work {
     Load(usize),
     /// Takes part in the loading of a table by many sessions.
     LoadShared(usize, Arc<SharedLoad>),
+    /// Creates a part of the large objects.
+    LargeObjects(Part),
+    /// Takes part in the writing of large objects' pages by many sessions.
+    LargeObjectPages(usize, Arc<SharedLoad>),
 }
 
 /// Nothing more is done: a failure was noted, or the user asked to stop.
@@ -70,6 +76,10 @@ pub struct Shared<'a> {
     pub created: &'a (dyn Fn(&TableRecord) -> bool + Sync),
     /// The encoding of the rows, where it is not the UTF-8 of everything else.
     pub encoding: Option<&'a str>,
+    /// Bytes of a page of a large object at the source.
+    pub page: u32,
+    /// Whether large objects are missing that could not be created.
+    pub objects_missing: AtomicBool,
     /// What is left out of statements.
     pub render: RenderOptions,
     /// Who watches.
@@ -94,6 +104,8 @@ impl Shared<'_> {
                 let table = &self.tables[*n];
                 format!("rows of {}.{}", table.schema, table.name)
             }
+            Work::LargeObjects(_) => "large objects".to_owned(),
+            Work::LargeObjectPages(..) => "pages of large objects".to_owned(),
         }
     }
 
@@ -116,7 +128,7 @@ impl Shared<'_> {
                     None => self.name(work),
                 }
             }
-            Work::Statements(name, _) => name.clone(),
+            _ => self.name(work),
         }
     }
 
@@ -161,19 +173,52 @@ pub struct Session<'a> {
 }
 
 /// Why a piece of work failed: the statement, and the error.
-struct Failed {
+pub struct Failed {
     statement: String,
     error: String,
     /// Whether the session is lost, so that nothing more can be done on it.
     lost: bool,
 }
 
+impl From<RepoError> for Failed {
+    fn from(error: RepoError) -> Self {
+        Self::load("", &LoadError::Repo(error))
+    }
+}
+
 impl Failed {
-    fn server(statement: &[u8], error: &Error) -> Self {
+    /// The server refused a statement.
+    pub fn server(statement: &[u8], error: &Error) -> Self {
         Self {
             statement: shorten(statement),
             error: error.to_string(),
             lost: error.is_connection_lost(),
+        }
+    }
+
+    /// Rows could not be loaded by a statement.
+    pub fn load(statement: &str, error: &LoadError) -> Self {
+        match error {
+            LoadError::Server(error) => Self::server(statement.as_bytes(), error),
+            other => Self {
+                statement: shorten(statement.as_bytes()),
+                error: other.to_string(),
+                lost: false,
+            },
+        }
+    }
+
+    /// Whether the session is lost, so that nothing more can be done on it.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// What is told of it, as the failure of an object.
+    pub fn of(self, object: String) -> Failure {
+        Failure {
+            object,
+            statement: self.statement,
+            error: self.error,
         }
     }
 }
@@ -225,11 +270,7 @@ impl<'a> Session<'a> {
     }
 
     fn report(&self, work: &Work, failed: Failed) -> bool {
-        self.shared.failed(Failure {
-            object: self.shared.name(work),
-            statement: failed.statement,
-            error: failed.error,
-        })
+        self.shared.failed(failed.of(self.shared.name(work)))
     }
 
     /// Does cheap work in one transaction, in as few messages as possible. Which part of it failed, if one does, is not
@@ -272,9 +313,9 @@ impl<'a> Session<'a> {
                     self.load(*n)?;
                 }
             }
-            Work::LoadShared(n, runs) => {
+            Work::LoadShared(..) | Work::LargeObjects(_) | Work::LargeObjectPages(..) => {
                 self.send(pending)?;
-                self.load_shared(*n, runs)?;
+                self.work(work)?;
             }
         }
         if pending.together.is_full() {
@@ -289,11 +330,7 @@ impl<'a> Session<'a> {
         if self.shared.encoding.is_some() || record.payload_bytes > TOGETHER_BYTES {
             return Ok(false);
         }
-        let rows = load::whole(self.shared.reader, record).map_err(|error| Failed {
-            statement: String::new(),
-            error: error.to_string(),
-            lost: false,
-        })?;
+        let rows = load::whole(self.shared.reader, record)?;
         let sql = load::copy_sql(record, false);
         let binary = record.format == Format::Binary;
         if !pending.together.copy(&sql, binary, &rows) {
@@ -336,8 +373,9 @@ impl<'a> Session<'a> {
 
     /// Does one piece of work in a transaction of its own.
     fn transaction(&mut self, work: &Work) -> Result<(), Failed> {
-        if let Work::LoadShared(table, runs) = work {
-            return self.load_shared(*table, runs);
+        if let Work::LoadShared(..) | Work::LargeObjects(_) | Work::LargeObjectPages(..) = work {
+            // In transactions of their own.
+            return self.work(work);
         }
         let result = self
             .conn
@@ -364,6 +402,8 @@ impl<'a> Session<'a> {
             Work::Statements(_, statements) => self.statements(statements),
             Work::Load(n) => self.load(*n),
             Work::LoadShared(n, runs) => self.load_shared(*n, runs),
+            Work::LargeObjects(part) => large_objects::create(&mut self.conn, self.shared, part),
+            Work::LargeObjectPages(n, runs) => self.large_object_pages(*n, runs),
         }
     }
 
@@ -378,11 +418,7 @@ impl<'a> Session<'a> {
 
     fn load(&mut self, table: usize) -> Result<(), Failed> {
         let record = &self.shared.tables[table];
-        let blocks = load::blocks(self.shared.reader, record).map_err(|error| Failed {
-            statement: String::new(),
-            error: error.to_string(),
-            lost: false,
-        })?;
+        let blocks = load::blocks(self.shared.reader, record)?;
         let freeze = record.payload_bytes >= FREEZE_BYTES
             && record.load_through.is_none()
             && (self.shared.created)(record);
@@ -404,6 +440,16 @@ impl<'a> Session<'a> {
             self.copy(&sql, run, count(record))?;
         }
         Ok(())
+    }
+
+    fn large_object_pages(&mut self, table: usize, runs: &SharedLoad) -> Result<(), Failed> {
+        let direct = large_objects::takes_pages(&mut self.conn, self.shared)
+            .map_err(|error| Failed::server(b"", &error))?;
+        if direct {
+            return self.load_shared(table, runs);
+        }
+        large_objects::put(&mut self.conn, self.shared, runs)
+            .map_err(|error| Failed::load("", &error))
     }
 
     fn copy(&mut self, sql: &str, blocks: &[BlockRef], count: Count) -> Result<(), Failed> {
@@ -428,14 +474,7 @@ impl<'a> Session<'a> {
                 .execute("SET client_encoding = 'UTF8'")
                 .map_err(|error| Failed::server(b"SET client_encoding", &error))?;
         }
-        result.map_err(|error| match error {
-            LoadError::Server(error) => Failed::server(sql.as_bytes(), &error),
-            other => Failed {
-                statement: sql.clone(),
-                error: other.to_string(),
-                lost: false,
-            },
-        })
+        result.map_err(|error| Failed::load(&sql, &error))
     }
 }
 

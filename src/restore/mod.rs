@@ -14,6 +14,7 @@ mod steps;
 mod target;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -286,6 +287,8 @@ pub fn run(
             "UTF8" => None,
             other => Some(other),
         },
+        page: opened.snapshot.source.block_size / 4,
+        objects_missing: AtomicBool::new(false),
         render: options.render,
         progress,
         failures: Mutex::new(Vec::new()),
@@ -424,17 +427,19 @@ fn preflight(
         .filter(|(n, _)| chosen.entries[*n])
         .map(|(_, e)| e)
         .collect();
+    let existing = !options.create && !options.clean;
+    let objects = large_objects::needs(opened, &chosen.tables, existing, conn)?;
     let mut problems = preflight::check(
         conn,
         &opened.snapshot.source,
         &entries,
-        &large_objects::needs(opened, &chosen.tables)?,
+        &objects,
         preflight::Wanted {
             owners: !options.render.no_owner,
             privileges: !options.render.no_privileges,
             tablespaces: !options.render.no_tablespaces,
             database: options.create,
-            existing: !options.create && !options.clean,
+            existing,
         },
     )
     .map_err(server("could not look at the target"))?;

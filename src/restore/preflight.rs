@@ -7,7 +7,7 @@ use crate::pg::archive::TocEntry;
 use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
 
-use super::large_objects::{self, Needs};
+use super::large_objects::Needs;
 
 /// Names shown of each kind of problem.
 const SHOWN: usize = 20;
@@ -103,16 +103,14 @@ pub fn check(
     conn: &mut Connection,
     source: &Source,
     entries: &[&TocEntry],
-    objects: &[Needs],
+    objects: &Needs,
     wanted: Wanted,
 ) -> Result<Problems, Error> {
     let mut problems = Problems::default();
     let known = names(conn, "SELECT rolname FROM pg_catalog.pg_roles")?;
     let mut needed = roles(entries, wanted);
-    for object in objects {
-        needed.extend(object.owner.iter().filter(|_| wanted.owners).cloned());
-        needed.extend(object.roles.iter().filter(|_| wanted.privileges).cloned());
-    }
+    needed.extend(objects.owners.iter().filter(|_| wanted.owners).cloned());
+    needed.extend(objects.roles.iter().filter(|_| wanted.privileges).cloned());
     problems.roles = needed
         .into_iter()
         .filter(|role| !known.contains(role))
@@ -151,10 +149,7 @@ pub fn check(
     }
     if wanted.existing {
         problems.existing = existing(conn, entries)?;
-        let objects = large_objects::existing(conn, objects)?;
-        problems
-            .existing
-            .extend(objects.iter().map(|oid| format!("LARGE OBJECT {oid}")));
+        problems.existing.extend_from_slice(&objects.existing);
         let encoding = conn.parameter("server_encoding").unwrap_or_default();
         if encoding != source.encoding && encoding == "SQL_ASCII" {
             problems.others.push(format!(

@@ -101,7 +101,6 @@ impl Restore<'_> {
         }
         self.configuration(serial)?;
         self.sequences(serial)?;
-        large_objects::restore(serial.conn(), self.opened, self.shared, &self.chosen.tables)?;
         self.main()?;
         self.pass(serial, Pass::Privileges)?;
         if self.options.analyze {
@@ -176,10 +175,7 @@ impl Restore<'_> {
         }
         let statements = schema::drops::drop_all(&self.opened.entries, &chosen);
         self.drop(conn, &statements)?;
-        let objects = large_objects::needs(self.opened, &self.chosen.tables)?;
-        large_objects::drop_existing(conn, &objects).map_err(server(
-            "could not drop the large objects that are to be restored",
-        ))
+        large_objects::drop_existing(self.opened, &self.chosen.tables, self.lock_budget, conn)
     }
 
     /// Runs statements that drop something, many in one transaction.
@@ -309,7 +305,12 @@ impl Restore<'_> {
         let bytes = self.chosen_bytes();
         self.progress
             .stage(&self.chosen.counts(self.opened).stage(bytes));
-        match plan::main(&selection, &self.opened.reader, self.jobs) {
+        let plan = plan::main(&selection, &self.opened.reader, self.jobs).and_then(|mut plan| {
+            let (chosen, locks) = (&self.chosen.tables, self.lock_budget / self.jobs);
+            large_objects::plan(&mut plan, self.opened, chosen, self.jobs, locks)?;
+            Ok(plan)
+        });
+        match plan {
             Ok(plan) => self.parallel(plan),
             Err(error) => {
                 self.shared.failed(Failure {
