@@ -1,9 +1,9 @@
 //! What a dump will read: tables, their segments, and the units of work that they form.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::pg::catalog::{self, Attribute, Relation, TypeRow};
-use crate::pg::{Connection, Error};
+use crate::pg::catalog::{self, Attribute, Name, Relation, TypeRow};
+use crate::pg::{Connection, Error, statistics};
 use crate::repo::model::{Column, TableRecord, TableRole};
 use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
 use crate::schema::selection::{Known, Selection};
@@ -79,6 +79,8 @@ pub struct Plan {
     pub bytes: u64,
     /// What is left out, and why.
     pub skipped: Vec<String>,
+    /// What the user should know besides.
+    pub notes: Vec<String>,
 }
 
 /// Why the reading cannot be planned.
@@ -158,6 +160,8 @@ pub struct Rows<'a> {
     pub selection: &'a Selection,
     /// How its patterns are understood.
     pub known: &'a Known,
+    /// Whether the planner's statistics are read, too.
+    pub statistics: bool,
 }
 
 /// Plans the reading of all relations with rows of their own. `conn` is a holder: it sees the snapshot and has the locks.
@@ -170,7 +174,9 @@ pub fn plan(
     previous: &HashMap<(String, String), TableRecord>,
     jobs: usize,
 ) -> Result<Plan, PlanError> {
-    let Rows { selection, known } = rows;
+    let Rows {
+        selection, known, ..
+    } = rows;
     let mut skipped = reading.skipped.clone();
     let relations: Vec<&Relation> = relations
         .iter()
@@ -231,7 +237,7 @@ pub fn plan(
     let missing = reading.missing.as_ref().filter(|_| selection.sections.data);
     tables.extend(missing.map(|query| missing_values(query)));
     if selection.wants_large_objects() && catalog::has_large_objects(conn)? {
-        tables.extend(large_objects(conn, &type_rows, facts, previous)?);
+        tables.extend(large_objects(conn, &type_rows, facts, selection, previous)?);
     }
     if let Some(unused) = selection.conditions.iter().find(|condition| {
         let mut all = tables.iter().filter(|t| t.role == TableRole::Plain);
@@ -241,6 +247,10 @@ pub fn plan(
             pattern: unused.pattern.to_string(),
         });
     }
+    let mut notes = Vec::new();
+    if rows.statistics {
+        tables.push(planner_statistics(conn, &tables, rows, &mut notes)?);
+    }
     let bytes = tables.iter().map(|t| t.bytes).sum();
     let units = units(&tables, bytes, jobs);
     Ok(Plan {
@@ -248,6 +258,7 @@ pub fn plan(
         units,
         bytes,
         skipped,
+        notes,
     })
 }
 
@@ -334,6 +345,7 @@ fn large_objects(
     conn: &mut Connection,
     type_rows: &HashMap<u32, TypeRow>,
     facts: &Facts,
+    selection: &Selection,
     previous: &HashMap<(String, String), TableRecord>,
 ) -> Result<[PlannedTable; 2], Error> {
     let oid = catalog::LARGE_OBJECT_OID;
@@ -360,7 +372,13 @@ fn large_objects(
         ),
         TableRole::LargeObjectMetadata,
         &["oid", "owner", "acl", "comment", "labels"],
-        catalog::LARGE_OBJECT_METADATA_QUERY,
+        &catalog::large_object_metadata_query(|column| match column {
+            "owner" => !selection.no_owner,
+            "acl" => !selection.skip.privileges,
+            "comment" => !selection.skip.comments,
+            "labels" => !selection.skip.security_labels,
+            _ => true,
+        }),
     );
     Ok([pages, metadata])
 }
@@ -373,6 +391,47 @@ fn missing_values(query: &str) -> PlannedTable {
         &missing::COLUMNS,
         query,
     )
+}
+
+/// The statistics of all relations that tell of nothing but the rows of these tables, those of which all are read.
+fn planner_statistics(
+    conn: &mut Connection,
+    tables: &[PlannedTable],
+    rows: &Rows<'_>,
+    notes: &mut Vec<String>,
+) -> Result<PlannedTable, Error> {
+    let all = |table: &&PlannedTable| {
+        table.role == TableRole::Plain && table.query.is_none() && table.condition.is_none()
+    };
+    let read: HashSet<u32> = tables.iter().filter(all).map(|t| t.relation.oid).collect();
+    let Rows {
+        selection, known, ..
+    } = rows;
+    let wanted =
+        |name: &Name| selection.selects(name, known) && !selection.excludes_data(name, known);
+    let told = statistics::told_by(conn, &Vec::from_iter(read.iter().copied()))?;
+    let told = told.into_iter();
+    let oids: Vec<u32> = told
+        .filter(|(oid, name)| read.contains(oid) || wanted(name))
+        .map(|(oid, _)| oid)
+        .collect();
+    if let (number, Some((schema, name))) = statistics::hidden(conn, &oids)? {
+        let others = match number {
+            1 => String::new(),
+            number => format!(" and {} other tables", number - 1),
+        };
+        notes.push(format!(
+            "statistics of {schema}.{name}{others} are not in the snapshot: the role may not see all of them"
+        ));
+    }
+    let names = statistics::COLUMNS.map(|(name, _)| name);
+    let query = statistics::query(conn.server_version(), &oids);
+    Ok(facts_table(
+        catalog_relation(statistics::RELATION_OID, "pg_statistic"),
+        TableRole::Statistics,
+        &names,
+        &query,
+    ))
 }
 
 /// A catalog of PostgreSQL's own. The guard of files is not for these: nobody rewrites them under a lock of ours.

@@ -13,8 +13,8 @@ use crate::repo::{Reader, RepoError};
 use crate::rows::Format;
 use crate::schema::statements::{RenderOptions, Renderer};
 
-use super::large_objects::{self, Part};
 use super::load::{self, Count, LoadError, SharedLoad};
+use super::{large_objects, statistics};
 
 /// Above this payload a table is emptied and loaded in one transaction with FREEZE; below it, the new files that
 /// TRUNCATE makes cost more than frozen rows save.
@@ -35,9 +35,24 @@ pub enum Work {
     /// Takes part in the loading of a table by many sessions.
     LoadShared(usize, Arc<SharedLoad>),
     /// Creates a part of the large objects.
-    LargeObjects(Part),
+    LargeObjects(large_objects::Part),
     /// Takes part in the writing of large objects' pages by many sessions.
     LargeObjectPages(usize, Arc<SharedLoad>),
+    /// Restores a part of the statistics.
+    Statistics(statistics::Part),
+}
+
+impl Work {
+    /// Whether it takes transactions of its own.
+    fn commits(&self) -> bool {
+        match self {
+            Work::Entry(_) | Work::Statements(..) | Work::Load(_) => false,
+            Work::LoadShared(..)
+            | Work::LargeObjects(_)
+            | Work::LargeObjectPages(..)
+            | Work::Statistics(_) => true,
+        }
+    }
 }
 
 /// Nothing more is done: a failure was noted, or the user asked to stop.
@@ -106,6 +121,7 @@ impl Shared<'_> {
             }
             Work::LargeObjects(_) => "large objects".to_owned(),
             Work::LargeObjectPages(..) => "pages of large objects".to_owned(),
+            Work::Statistics(_) => "statistics".to_owned(),
         }
     }
 
@@ -174,6 +190,8 @@ pub struct Session<'a> {
 
 /// Why a piece of work failed: the statement, and the error.
 pub struct Failed {
+    /// The object, where it is not what the work is called by.
+    object: Option<String>,
     statement: String,
     error: String,
     /// Whether the session is lost, so that nothing more can be done on it.
@@ -190,6 +208,7 @@ impl Failed {
     /// The server refused a statement.
     pub fn server(statement: &[u8], error: &Error) -> Self {
         Self {
+            object: None,
             statement: shorten(statement),
             error: error.to_string(),
             lost: error.is_connection_lost(),
@@ -201,6 +220,7 @@ impl Failed {
         match error {
             LoadError::Server(error) => Self::server(statement.as_bytes(), error),
             other => Self {
+                object: None,
                 statement: shorten(statement.as_bytes()),
                 error: other.to_string(),
                 lost: false,
@@ -213,10 +233,18 @@ impl Failed {
         self.lost
     }
 
-    /// What is told of it, as the failure of an object.
-    pub fn of(self, object: String) -> Failure {
+    /// The same, as the failure of one object among others.
+    pub fn of(self, object: String) -> Self {
+        Self {
+            object: Some(object),
+            ..self
+        }
+    }
+
+    /// What is told of it, as the failure of some work.
+    pub fn failure(self, work: impl FnOnce() -> String) -> Failure {
         Failure {
-            object,
+            object: self.object.unwrap_or_else(work),
             statement: self.statement,
             error: self.error,
         }
@@ -270,7 +298,8 @@ impl<'a> Session<'a> {
     }
 
     fn report(&self, work: &Work, failed: Failed) -> bool {
-        self.shared.failed(failed.of(self.shared.name(work)))
+        self.shared
+            .failed(failed.failure(|| self.shared.name(work)))
     }
 
     /// Does cheap work in one transaction, in as few messages as possible. Which part of it failed, if one does, is not
@@ -313,7 +342,10 @@ impl<'a> Session<'a> {
                     self.load(*n)?;
                 }
             }
-            Work::LoadShared(..) | Work::LargeObjects(_) | Work::LargeObjectPages(..) => {
+            Work::LoadShared(..)
+            | Work::LargeObjects(_)
+            | Work::LargeObjectPages(..)
+            | Work::Statistics(_) => {
                 self.send(pending)?;
                 self.work(work)?;
             }
@@ -354,11 +386,8 @@ impl<'a> Session<'a> {
         for (n, record) in expected.enumerate() {
             let (loaded, expected) = (copied.get(n).copied().unwrap_or(0), record.digest.rows);
             if loaded != expected && count(record) == Count::Exact {
-                return Err(Failed {
-                    statement: load::copy_sql(record, false),
-                    error: LoadError::Count { loaded, expected }.to_string(),
-                    lost: false,
-                });
+                let error = LoadError::Count { loaded, expected };
+                return Err(Failed::load(&load::copy_sql(record, false), &error));
             }
             self.shared.progress.bytes(record.payload_bytes);
         }
@@ -373,8 +402,7 @@ impl<'a> Session<'a> {
 
     /// Does one piece of work in a transaction of its own.
     fn transaction(&mut self, work: &Work) -> Result<(), Failed> {
-        if let Work::LoadShared(..) | Work::LargeObjects(_) | Work::LargeObjectPages(..) = work {
-            // In transactions of their own.
+        if work.commits() {
             return self.work(work);
         }
         let result = self
@@ -404,6 +432,7 @@ impl<'a> Session<'a> {
             Work::LoadShared(n, runs) => self.load_shared(*n, runs),
             Work::LargeObjects(part) => large_objects::create(&mut self.conn, self.shared, part),
             Work::LargeObjectPages(n, runs) => self.large_object_pages(*n, runs),
+            Work::Statistics(part) => statistics::restore(&mut self.conn, self.shared, part),
         }
     }
 

@@ -27,7 +27,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Ids that are looked for at a time.
 const LOOK: usize = 10_000;
 /// Ids in the way that are shown.
-const SHOWN: usize = 20;
+const SHOWN: usize = 3;
 
 /// Where pages go on their way.
 const PAGES: &str = "pg_temp.pgtide_large_object";
@@ -42,7 +42,7 @@ pub struct Needs {
     /// Roles that their privileges name.
     pub roles: BTreeSet<String>,
     /// Those that are there already, as people are told of them.
-    pub existing: Vec<String>,
+    pub existing: Option<String>,
 }
 
 fn of_role<'o>(
@@ -144,14 +144,15 @@ pub fn needs(
         number += rows.len();
         let names = rows.iter().filter_map(|row| row.get(0));
         let room = SHOWN.saturating_sub(found.len());
-        found.extend(names.take(room).map(|oid| format!("LARGE OBJECT {oid}")));
+        found.extend(names.take(room).map(str::to_owned));
         Ok(())
     };
     ids(opened, wanted, LOOK, also, look).map_err(|error| error.in_context(context))?;
-    if number > found.len() {
-        found.push(format!("{} more large objects", number - found.len()));
-    }
-    needs.existing = found;
+    let more = match number - found.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    needs.existing = (number > 0).then(|| format!("LARGE OBJECT {}{more}", found.join(", ")));
     Ok(needs)
 }
 
@@ -410,11 +411,12 @@ impl Maker<'_> {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             let Err(error) = f(conn, line) else { continue };
             let object = format!("LARGE OBJECT {}", oid_of(line).unwrap_or_default());
-            let failed = Failed::load(&object, &error);
+            let failed = Failed::load("", &error).of(object);
             if failed.is_lost() || !self.shared.continue_on_error {
                 return Err(failed);
             }
-            self.shared.failed(failed.of(object));
+            self.shared
+                .failed(failed.failure(|| "large objects".to_owned()));
         }
         Ok(())
     }
@@ -432,8 +434,8 @@ fn make_statement(shared: &Shared<'_>) -> String {
         )
     } else {
         (
-            "o.owner",
-            "PERFORM pg_catalog.set_config('role', o.owner, true);
+            "coalesce(o.owner, current_user)",
+            "PERFORM pg_catalog.set_config('role', coalesce(o.owner, own), true);
              PERFORM pg_catalog.lo_create(u) FROM pg_catalog.unnest(o.oids) u;
              PERFORM pg_catalog.set_config('role', own, true);",
         )
@@ -444,6 +446,8 @@ fn make_statement(shared: &Shared<'_>) -> String {
         "IF o.acl IS NOT NULL THEN
            -- No privileges at all are an array without dimensions, which aclexplode does not take.
            acl := nullif(o.acl, '{}')::pg_catalog.aclitem[];
+           -- Privileges come from the owner first of all, should it not be named.
+           o.owner := coalesce(o.owner, (SELECT pg_catalog.pg_get_userbyid(a.grantor) FROM pg_catalog.aclexplode(acl) a LIMIT 1));
            -- What every owner has as long as nobody says otherwise.
            usual := (SELECT pg_catalog.count(*) = 2 FROM pg_catalog.aclexplode(acl) a
              WHERE a.grantor = a.grantee AND pg_catalog.pg_get_userbyid(a.grantee) = o.owner AND NOT a.is_grantable);

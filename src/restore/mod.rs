@@ -10,6 +10,7 @@ mod plan;
 mod portable;
 mod preflight;
 mod schedule;
+mod statistics;
 mod steps;
 mod target;
 
@@ -67,7 +68,9 @@ pub struct RestoreOptions {
     pub portable: bool,
     /// What is left out of statements.
     pub render: RenderOptions,
-    /// Collect statistics at the end.
+    /// Restore the statistics that the snapshot has, where the target takes them.
+    pub statistics: bool,
+    /// Collect statistics at the end, of what has none then.
     pub analyze: bool,
     /// Go on after an error.
     pub continue_on_error: bool,
@@ -227,6 +230,12 @@ impl Opened {
     /// Tables, hypertables and chunks.
     pub fn counts(&self) -> Counts {
         self.counts_where(|_| true)
+    }
+
+    /// Whether the snapshot has the planner's statistics.
+    pub fn has_statistics(&self) -> bool {
+        let mut tables = self.tables.iter();
+        tables.any(|table| table.role == TableRole::Statistics)
     }
 
     /// The same of those tables, by their number, for which `wanted` is true.

@@ -149,7 +149,7 @@ pub fn check(
     }
     if wanted.existing {
         problems.existing = existing(conn, entries)?;
-        problems.existing.extend_from_slice(&objects.existing);
+        problems.existing.extend(objects.existing.clone());
         let encoding = conn.parameter("server_encoding").unwrap_or_default();
         if encoding != source.encoding && encoding == "SQL_ASCII" {
             problems.others.push(format!(

@@ -19,7 +19,9 @@ use super::exec::{self, Failure, Halt, Session, Shared, Work};
 use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Task};
 use super::target::session_options;
-use super::{Opened, RestoreError, RestoreOptions, hypertables, large_objects, mark, server};
+use super::{
+    Opened, RestoreError, RestoreOptions, hypertables, large_objects, mark, server, statistics,
+};
 
 /// Entries in one transaction, however large the lock table is: what a transaction has changed makes each further
 /// change of the catalog dearer. Of 5,001 chunks, 3,200 in one took twice as long as 400.
@@ -103,9 +105,7 @@ impl Restore<'_> {
         self.sequences(serial)?;
         self.main()?;
         self.pass(serial, Pass::Privileges)?;
-        if self.options.analyze {
-            self.analyze(serial, "TABLE")?;
-        }
+        self.statistics(serial, "TABLE")?;
         self.hypertables(serial)
     }
 
@@ -116,9 +116,7 @@ impl Restore<'_> {
         if let Some(anew) = &self.anew {
             self.portable_steps(serial, &anew.settings)?;
         }
-        if self.options.analyze {
-            self.analyze(serial, "MATERIALIZED VIEW")?;
-        }
+        self.statistics(serial, "MATERIALIZED VIEW")?;
         let database: Vec<usize> = self
             .opened
             .graph
@@ -430,8 +428,24 @@ impl Restore<'_> {
         self.entries(session, &entries)
     }
 
-    /// Collects the statistics of the relations that were restored. A partitioned table's ANALYZE covers its partitions.
-    fn analyze(&self, session: &mut Session<'_>, desc: &str) -> Result<(), Halt> {
+    /// Gives the relations that were restored the statistics that they had, and collects those of the others.
+    fn statistics(&self, session: &mut Session<'_>, desc: &str) -> Result<(), Halt> {
+        let version = session.conn().server_version();
+        let table = statistics::table(self.opened, self.options, version);
+        if let Some(table) = table {
+            let views = desc != "TABLE";
+            let (jobs, locks) = (self.jobs, self.lock_budget / self.jobs);
+            let (opened, chosen) = (self.opened, self.chosen);
+            self.parallel(statistics::plan(opened, chosen, table, views, jobs, locks))?;
+        }
+        if self.options.analyze {
+            self.analyze(session, desc, table.is_some())?;
+        }
+        Ok(())
+    }
+
+    /// Collects the statistics of the relations that were restored and have none.
+    fn analyze(&self, session: &mut Session<'_>, desc: &str, restored: bool) -> Result<(), Halt> {
         let names: Vec<String> = self
             .opened
             .entries
@@ -444,7 +458,7 @@ impl Restore<'_> {
             })
             .collect();
         let mut plan = Plan::default();
-        let found = match catalog::analyzable(session.conn(), &names) {
+        let found = match catalog::analyzable(session.conn(), &names, restored) {
             Ok(found) => found,
             Err(error) => return self.halt("ANALYZE", &error),
         };
@@ -454,9 +468,10 @@ impl Restore<'_> {
                 shared: vec![i32::try_from(n).unwrap_or(0)],
                 ..Task::default()
             });
+            let statement = format!("ANALYZE {name}");
             plan.work.push(Work::Statements(
-                format!("ANALYZE {name}"),
-                vec![SqlText::from(format!("ANALYZE {name}"))],
+                statement.clone(),
+                vec![SqlText::from(statement)],
             ));
         }
         self.parallel(plan)
