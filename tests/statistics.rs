@@ -9,24 +9,24 @@ use common::program::Repo;
 use common::testbed::{Database, Server, conninfo, run};
 use pgtide::repo::model::TableRole;
 
-/// Everything that has statistics of some kind, all of it analysed.
+/// Everything that has statistics of some kind, all of it analysed, and by nobody else.
 const SOURCE: &str = r#"
     CREATE SCHEMA "odd ""s";
     CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE TYPE pair AS (a int, b text); CREATE DOMAIN positive AS int CHECK (VALUE > 0);
     CREATE TABLE "odd ""s"."odd 't" (id int PRIMARY KEY, "odd ""c" text, list text[], words tsvector, span int4range, m mood,
-        n numeric, p pair, d positive, f float8, at timestamptz, nothing text, raw bytea);
+        n numeric, p pair, d positive, f float8, at timestamptz, nothing text, raw bytea) WITH (autovacuum_enabled = off);
     INSERT INTO "odd ""s"."odd 't" SELECT g, 'v\' || g % 7 || E'\t"', ARRAY['x' || g % 3, 'y, {' || g % 5], to_tsvector('simple', 'w' || g % 11 || ' z'),
         int4range(g, g + g % 10), (ARRAY['sad', 'happy'])[1 + g % 2]::mood, g / 7.0, ROW(g % 4, 'b'::text)::pair, 1 + g % 9, sqrt(g),
         '2026-01-01'::timestamptz + g % 50 * interval '1 hour', NULL, decode(md5((g % 6)::text), 'hex') FROM generate_series(1, 2000) g;
     ALTER TABLE "odd ""s"."odd 't" ALTER COLUMN f SET STATISTICS 20;
     CREATE INDEX "odd i" ON "odd ""s"."odd 't" (lower("odd ""c"), (id * 2), n, (id % 5)); CREATE INDEX partial ON "odd ""s"."odd 't" ((f * 2)) WHERE id < 500;
     CREATE TABLE part (k int, v text) PARTITION BY RANGE (k);
-    CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (500); CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM (500) TO (5000);
+    CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (500) WITH (autovacuum_enabled = off); CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM (500) TO (5000) WITH (autovacuum_enabled = off);
     CREATE INDEX ON part (upper(v)); INSERT INTO part SELECT g, 'x' || g % 11 FROM generate_series(1, 1000) g;
-    CREATE TABLE parent (k int, v text); CREATE TABLE child (extra int) INHERITS (parent);
+    CREATE TABLE parent (k int, v text) WITH (autovacuum_enabled = off); CREATE TABLE child (extra int) INHERITS (parent) WITH (autovacuum_enabled = off);
     INSERT INTO parent SELECT g, 'p' || g % 3 FROM generate_series(1, 300) g; INSERT INTO child SELECT g, 'c' || g % 5, g FROM generate_series(1, 700) g;
-    CREATE MATERIALIZED VIEW seen AS SELECT v, count(*) AS n FROM part GROUP BY v; CREATE INDEX ON seen ((n * 2));
-    CREATE TABLE empty (a int); CREATE UNLOGGED TABLE unlogged AS SELECT g AS a FROM generate_series(1, 100) g;
+    CREATE MATERIALIZED VIEW seen WITH (autovacuum_enabled = off) AS SELECT v, count(*) AS n FROM part GROUP BY v; CREATE INDEX ON seen ((n * 2));
+    CREATE TABLE empty (a int) WITH (autovacuum_enabled = off); CREATE UNLOGGED TABLE unlogged WITH (autovacuum_enabled = off) AS SELECT g AS a FROM generate_series(1, 100) g;
     VACUUM ANALYZE "odd ""s"."odd 't"; VACUUM ANALYZE part; VACUUM ANALYZE parent; VACUUM ANALYZE child; ANALYZE seen; ANALYZE empty; ANALYZE unlogged;
 "#;
 
