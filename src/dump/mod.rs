@@ -1,5 +1,6 @@
 //! The dump: lock and look, plan, read, encode, store, commit.
 
+mod catalogs;
 mod collect;
 mod encode;
 mod gather;

@@ -55,7 +55,7 @@ fn create_in(
     let mut batch: Vec<u8> = Vec::new();
     let mut objects = 0;
     let mut number = 0;
-    load::lines(&shared.reader, metadata, |line| {
+    load::lines(shared.reader, metadata, |line| {
         let mine = number / part.batch % part.of == part.number;
         number += 1;
         if mine {
