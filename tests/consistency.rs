@@ -47,6 +47,7 @@ fn options(database: &Database, jobs: usize) -> DumpOptions {
         snapshot: None,
         part: Default::default(),
         decompress: false,
+        statistics: false,
     }
 }
 
@@ -70,6 +71,7 @@ fn restored<'s>(repo: &Repository, report: &DumpReport, source: &Database<'s>) -
         portable: false,
         render: RenderOptions::default(),
         analyze: false,
+        statistics: true,
         continue_on_error: false,
     };
     let opened = restore::open(repo, report.snapshot.clone()).unwrap();

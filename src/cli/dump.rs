@@ -50,6 +50,12 @@ pub struct Args {
     /// edition of TimescaleDB, or with another version of it (restore --portable)
     #[arg(long)]
     decompress: bool,
+    /// Dump the planner's statistics, too: a restore to PostgreSQL 18 or later then has them without ANALYZE
+    #[arg(long, overrides_with = "no_statistics")]
+    statistics: bool,
+    /// Dump no statistics, as is the default
+    #[arg(long)]
+    no_statistics: bool,
     /// Show no progress and no summary: print the snapshot's id only
     #[arg(short, long)]
     quiet: bool,
@@ -113,6 +119,7 @@ pub fn run(args: &Args) -> Outcome {
         snapshot: args.snapshot.clone(),
         part: args.part.part(),
         decompress: args.decompress,
+        statistics: args.statistics,
     };
     let shown = Arc::new(Shown::new(args.quiet || args.json, "read"));
     let interrupt = interrupt(&shown)?;

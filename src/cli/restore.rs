@@ -57,6 +57,9 @@ pub struct Args {
     /// Do not ANALYZE at the end
     #[arg(long)]
     no_analyze: bool,
+    /// Collect statistics anew at the end, even where the snapshot has those of the source
+    #[arg(long)]
+    no_statistics: bool,
     /// Go on after an error; list them all and exit with 3
     #[arg(long)]
     continue_on_error: bool,
@@ -100,6 +103,7 @@ pub fn run(args: &Args) -> Outcome {
             no_privileges: args.no_privileges,
             no_tablespaces: args.no_tablespaces,
         },
+        statistics: !args.no_statistics,
         analyze: !args.no_analyze,
         continue_on_error: args.continue_on_error,
     };

@@ -86,6 +86,9 @@ pub fn run(args: &Args) -> Outcome {
         render::seconds(totals.lock_seconds),
         render::seconds(totals.read_seconds)
     );
+    if opened.has_statistics() {
+        outln!("statistics  yes");
+    }
     for warning in &snapshot.warnings {
         outln!("note        {warning}");
     }

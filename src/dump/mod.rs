@@ -1,5 +1,6 @@
 //! The dump: lock and look, plan, read, encode, store, commit.
 
+mod catalogs;
 mod collect;
 mod encode;
 mod gather;
@@ -66,6 +67,8 @@ pub struct DumpOptions {
     pub part: Part,
     /// Whether compressed rows of hypertables are read as rows.
     pub decompress: bool,
+    /// Whether the planner's statistics are.
+    pub statistics: bool,
 }
 
 /// What a dump did.
@@ -292,7 +295,7 @@ fn dump(
         time,
     )?;
     held.notes.extend(special.notes.iter().cloned());
-    let planned = plan::plan(
+    let mut planned = plan::plan(
         &mut held.first,
         &held.relations,
         &plan::Facts {
@@ -304,11 +307,13 @@ fn dump(
         &plan::Rows {
             selection,
             known: &choice.known,
+            statistics: options.statistics && selection.sections.data,
         },
         &previous,
         jobs,
     )?;
     let conditions = choice.conditions(selection);
+    held.notes.append(&mut planned.notes);
     let plain = planned.tables.iter().filter(|t| t.role == TableRole::Plain);
     let names: Vec<Name> = plain.map(|t| t.relation.key()).collect();
     let counts = Counts::of(&special.model, names.iter());

@@ -7,13 +7,13 @@ use crate::pg::{Connection, Error};
 use crate::repo::model::{Column, TableRecord, TableRole};
 use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
 use crate::schema::selection::{Known, Selection};
-use crate::timescale::missing;
 use crate::timescale::reading::Reading;
 
+use super::catalogs::{large_objects, missing_values, planner_statistics};
 use super::types;
 
 /// Heap pages of a segment where TOAST does not matter: 2 MiB.
-const SEGMENT_PAGES: u32 = 256;
+pub const SEGMENT_PAGES: u32 = 256;
 /// Tables in one unit, at most: a unit locks them all in one statement.
 const UNIT_TABLES: usize = 100;
 /// Bytes of heap and TOAST of a unit, at most.
@@ -79,6 +79,8 @@ pub struct Plan {
     pub bytes: u64,
     /// What is left out, and why.
     pub skipped: Vec<String>,
+    /// What the user should know besides.
+    pub notes: Vec<String>,
 }
 
 /// Why the reading cannot be planned.
@@ -158,6 +160,8 @@ pub struct Rows<'a> {
     pub selection: &'a Selection,
     /// How its patterns are understood.
     pub known: &'a Known,
+    /// Whether the planner's statistics are read, too.
+    pub statistics: bool,
 }
 
 /// Plans the reading of all relations with rows of their own. `conn` is a holder: it sees the snapshot and has the locks.
@@ -170,7 +174,9 @@ pub fn plan(
     previous: &HashMap<(String, String), TableRecord>,
     jobs: usize,
 ) -> Result<Plan, PlanError> {
-    let Rows { selection, known } = rows;
+    let Rows {
+        selection, known, ..
+    } = rows;
     let mut skipped = reading.skipped.clone();
     let relations: Vec<&Relation> = relations
         .iter()
@@ -231,7 +237,7 @@ pub fn plan(
     let missing = reading.missing.as_ref().filter(|_| selection.sections.data);
     tables.extend(missing.map(|query| missing_values(query)));
     if selection.wants_large_objects() && catalog::has_large_objects(conn)? {
-        tables.extend(large_objects(conn, &type_rows, facts, previous)?);
+        tables.extend(large_objects(conn, &type_rows, facts, selection, previous)?);
     }
     if let Some(unused) = selection.conditions.iter().find(|condition| {
         let mut all = tables.iter().filter(|t| t.role == TableRole::Plain);
@@ -241,6 +247,10 @@ pub fn plan(
             pattern: unused.pattern.to_string(),
         });
     }
+    let mut notes = Vec::new();
+    if rows.statistics {
+        tables.push(planner_statistics(conn, &tables, rows, &mut notes)?);
+    }
     let bytes = tables.iter().map(|t| t.bytes).sum();
     let units = units(&tables, bytes, jobs);
     Ok(Plan {
@@ -248,10 +258,12 @@ pub fn plan(
         units,
         bytes,
         skipped,
+        notes,
     })
 }
 
-fn table(
+/// Plans the reading of one table, of so many bytes of heap and TOAST.
+pub fn table(
     relation: &Relation,
     attributes: &[Attribute],
     type_rows: &HashMap<u32, TypeRow>,
@@ -326,99 +338,6 @@ fn table(
         bytes: heap + toast,
         condition: None,
         previous: previous.cloned(),
-    }
-}
-
-/// The pages of all large objects, read like any table, and what belongs to each: owner, privileges, comment.
-fn large_objects(
-    conn: &mut Connection,
-    type_rows: &HashMap<u32, TypeRow>,
-    facts: &Facts,
-    previous: &HashMap<(String, String), TableRecord>,
-) -> Result<[PlannedTable; 2], Error> {
-    let oid = catalog::LARGE_OBJECT_OID;
-    let attributes = catalog::attributes(conn, &[oid])?.remove(&oid);
-    let sizes = catalog::sizes(conn, &[oid])?.remove(&oid);
-    let mut types = type_rows.clone();
-    types.extend(catalog::types(conn, &[oid])?);
-    let pages = catalog_relation(oid, "pg_largeobject");
-    let key = pages.key();
-    let pages = table(
-        &pages,
-        &attributes.unwrap_or_default(),
-        &types,
-        sizes.unwrap_or_default(),
-        facts,
-        None,
-        previous.get(&key),
-    );
-
-    let metadata = facts_table(
-        catalog_relation(
-            catalog::LARGE_OBJECT_METADATA_OID,
-            "pg_largeobject_metadata",
-        ),
-        TableRole::LargeObjectMetadata,
-        &["oid", "owner", "acl", "comment"],
-        catalog::LARGE_OBJECT_METADATA_QUERY,
-    );
-    Ok([pages, metadata])
-}
-
-/// What rows of some tables have in columns which were added after them.
-fn missing_values(query: &str) -> PlannedTable {
-    facts_table(
-        catalog_relation(catalog::ATTRIBUTE_OID, "pg_attribute"),
-        TableRole::MissingValues,
-        &missing::COLUMNS,
-        query,
-    )
-}
-
-/// A catalog of PostgreSQL's own. The guard of files is not for these: nobody rewrites them under a lock of ours.
-fn catalog_relation(oid: u32, name: &str) -> Relation {
-    Relation {
-        oid,
-        schema: "pg_catalog".to_owned(),
-        name: name.to_owned(),
-        kind: 'r',
-        unlogged: false,
-        heap: true,
-        filenode: 0,
-        config: None,
-        fingerprint: String::new(),
-    }
-}
-
-/// Facts of the catalogs, asked by a query and kept as a table of text.
-fn facts_table(relation: Relation, role: TableRole, names: &[&str], query: &str) -> PlannedTable {
-    let columns: Vec<Column> = names
-        .iter()
-        .map(|&name| Column {
-            name: name.to_owned(),
-            type_name: "text".to_owned(),
-            kind: ColumnKind::Text,
-            shape: Shape::Plain,
-        })
-        .collect();
-    let digest_columns: Vec<(String, Shape)> = columns
-        .iter()
-        .map(|c| (c.name.clone(), Shape::Plain))
-        .collect();
-    PlannedTable {
-        relation,
-        role,
-        kinds: vec![ColumnKind::Text; columns.len()],
-        columns,
-        query: Some(query.to_owned()),
-        format: Format::Text,
-        digest: DigestPlan::new(Format::Text, &digest_columns),
-        load_through: None,
-        segments: 1,
-        segment_pages: SEGMENT_PAGES,
-        bytes: 0,
-        condition: None,
-        previous: None,
     }
 }
 

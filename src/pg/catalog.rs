@@ -109,11 +109,11 @@ pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
 
-fn text(row: &Row, column: usize) -> Result<String, Error> {
+pub(super) fn text(row: &Row, column: usize) -> Result<String, Error> {
     row.text(column).map(str::to_owned)
 }
 
-fn number<T: std::str::FromStr>(row: &Row, column: usize) -> Result<T, Error> {
+pub(super) fn number<T: std::str::FromStr>(row: &Row, column: usize) -> Result<T, Error> {
     let value = row.text(column)?;
     value.parse().map_err(|_| Error::Value {
         column,
@@ -470,8 +470,32 @@ pub const LARGE_OBJECT_OID: u32 = 2613;
 pub const LARGE_OBJECT_METADATA_OID: u32 = 2995;
 /// OID of `pg_attribute`, the same in every database.
 pub const ATTRIBUTE_OID: u32 = 1249;
-/// What belongs to each large object besides its pages. Roles are named in the privileges as `aclitem` prints them.
-pub const LARGE_OBJECT_METADATA_QUERY: &str = "SELECT m.oid, pg_catalog.pg_get_userbyid(m.lomowner) AS owner, m.lomacl::text AS acl, pg_catalog.obj_description(m.oid, 'pg_largeobject') AS comment FROM pg_catalog.pg_largeobject_metadata m ORDER BY m.oid";
+/// The query for what belongs to each large object besides its pages. Roles are named in the privileges as `aclitem`
+/// prints them; labels are pairs of provider and label. A column that is not `wanted` is null.
+pub fn large_object_metadata_query(wanted: impl Fn(&str) -> bool) -> String {
+    let columns = [
+        ("oid", "m.oid"),
+        ("owner", "pg_catalog.pg_get_userbyid(m.lomowner)"),
+        ("acl", "m.lomacl::text"),
+        ("comment", "d.description"),
+        ("labels", "l.labels"),
+    ];
+    let columns = columns.map(|(name, value)| match wanted(name) {
+        true => format!("{value} AS {name}"),
+        false => format!("NULL AS {name}"),
+    });
+    format!(
+        "SELECT {}
+         FROM pg_catalog.pg_largeobject_metadata m
+         LEFT JOIN pg_catalog.pg_description d
+           ON d.objoid = m.oid AND d.classoid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass AND d.objsubid = 0
+         LEFT JOIN (SELECT objoid, pg_catalog.array_agg(ARRAY[provider, label] ORDER BY provider)::text AS labels
+           FROM pg_catalog.pg_seclabel WHERE classoid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass AND objsubid = 0
+           GROUP BY objoid) l ON l.objoid = m.oid
+         ORDER BY m.oid",
+        columns.join(", ")
+    )
+}
 
 /// Whether there are large objects.
 pub fn has_large_objects(conn: &mut Connection) -> Result<bool, Error> {
@@ -514,17 +538,33 @@ pub fn foreign_keys(conn: &mut Connection) -> Result<Vec<(Name, Name)>, Error> {
         .collect()
 }
 
-/// Which of the named relations ANALYZE is for, with their sizes: those with rows that are no partitions. `names` are
-/// quoted and qualified.
-pub fn analyzable(conn: &mut Connection, names: &[String]) -> Result<Vec<(String, u64)>, Error> {
+/// What ANALYZE is for among the named relations, with their sizes: those that are no partitions, as ANALYZE of a
+/// partitioned table covers its partitions. Where statistics were `restored`, which a server from 18 on takes: those that
+/// have none, each parent apart from its children. `names` are quoted and qualified.
+pub fn analyzable(
+    conn: &mut Connection,
+    names: &[String],
+    restored: bool,
+) -> Result<Vec<(String, u64)>, Error> {
+    let (only, wanted) = if restored {
+        // No server takes what another knows of an extended statistics object.
+        let wanted = "EXISTS (SELECT FROM pg_catalog.pg_statistic_ext e WHERE e.stxrelid = c.oid)
+           OR NOT EXISTS (SELECT FROM known k WHERE k.schemaname = n.nspname AND k.tablename = c.relname)
+             AND NOT (c.relkind <> 'p' AND c.reltuples = 0 AND pg_catalog.pg_relation_size(c.oid) = 0)";
+        ("ONLY ", wanted)
+    } else {
+        ("", "NOT c.relispartition")
+    };
     let mut found = Vec::new();
     for names in names.chunks(5000) {
         let list: Vec<String> = names.iter().map(|name| quote_literal(name)).collect();
         let rows = conn.query(&format!(
-            "SELECT v.name, pg_catalog.pg_relation_size(c.oid)
+            "WITH known AS MATERIALIZED (SELECT DISTINCT s.schemaname, s.tablename FROM pg_catalog.pg_stats s)
+             SELECT '{only}' || v.name, pg_catalog.pg_relation_size(c.oid)
              FROM (SELECT unnest(ARRAY[{}]::text[]) AS name) v
              JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(v.name)
-             WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition",
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relkind IN ('r', 'p', 'm') AND ({wanted})",
             list.join(",")
         ))?;
         for row in &rows {

@@ -22,6 +22,7 @@ mod row;
 mod settings;
 pub mod snapshot;
 mod startup;
+pub mod statistics;
 mod stream;
 mod tls;
 mod together;

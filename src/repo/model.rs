@@ -156,6 +156,8 @@ pub enum TableRole {
     LargeObjectMetadata,
     /// The values that rows of some tables have in columns which were added after them (`pg_attribute.attmissingval`).
     MissingValues,
+    /// What the planner knows of relations and their columns.
+    Statistics,
 }
 
 /// A column as it was read: always in the order of the COPY.

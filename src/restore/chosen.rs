@@ -122,6 +122,7 @@ impl Chosen {
             | TableRole::LargeObjects
             | TableRole::LargeObjectMetadata
             | TableRole::MissingValues => whole,
+            TableRole::Statistics => false,
         });
         Ok(Self {
             tables: tables.collect(),

@@ -1,18 +1,20 @@
 //! Does tasks on one session: several cheap ones in one transaction, and each alone where that fails.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
 use crate::pg::{BatchError, Connection, Error, Together, TransactionStatus};
 use crate::progress::Progress;
-use crate::repo::Reader;
 use crate::repo::model::{BlockRef, TableRecord, TableRole};
+use crate::repo::{Reader, RepoError};
 use crate::rows::Format;
 use crate::schema::statements::{RenderOptions, Renderer};
 
 use super::load::{self, Count, LoadError, SharedLoad};
+use super::{large_objects, statistics};
 
 /// Above this payload a table is emptied and loaded in one transaction with FREEZE; below it, the new files that
 /// TRUNCATE makes cost more than frozen rows save.
@@ -35,6 +37,25 @@ pub enum Work {
     Load(usize),
     /// Takes part in the loading of a table by many sessions.
     LoadShared(usize, Arc<SharedLoad>),
+    /// Creates a part of the large objects.
+    LargeObjects(large_objects::Part),
+    /// Takes part in the writing of large objects' pages by many sessions.
+    LargeObjectPages(usize, Arc<SharedLoad>),
+    /// Restores a part of the statistics.
+    Statistics(statistics::Part),
+}
+
+impl Work {
+    /// Whether it takes transactions of its own.
+    fn commits(&self) -> bool {
+        match self {
+            Work::Entry(_) | Work::Statements(..) | Work::Load(_) => false,
+            Work::LoadShared(..)
+            | Work::LargeObjects(_)
+            | Work::LargeObjectPages(..)
+            | Work::Statistics(_) => true,
+        }
+    }
 }
 
 /// Nothing more is done: a failure was noted, or the user asked to stop.
@@ -73,6 +94,10 @@ pub struct Shared<'a> {
     pub created: &'a (dyn Fn(&TableRecord) -> bool + Sync),
     /// The encoding of the rows, where it is not the UTF-8 of everything else.
     pub encoding: Option<&'a str>,
+    /// Bytes of a page of a large object at the source.
+    pub page: u32,
+    /// Whether large objects are missing that could not be created.
+    pub objects_missing: AtomicBool,
     /// What is left out of statements.
     pub render: RenderOptions,
     /// Who watches.
@@ -97,6 +122,9 @@ impl Shared<'_> {
                 let table = &self.tables[*n];
                 format!("rows of {}.{}", table.schema, table.name)
             }
+            Work::LargeObjects(_) => "large objects".to_owned(),
+            Work::LargeObjectPages(..) => "pages of large objects".to_owned(),
+            Work::Statistics(_) => "statistics".to_owned(),
         }
     }
 
@@ -119,7 +147,7 @@ impl Shared<'_> {
                     None => self.name(work),
                 }
             }
-            Work::Statements(name, _) => name.clone(),
+            _ => self.name(work),
         }
     }
 
@@ -164,7 +192,9 @@ pub struct Session<'a> {
 }
 
 /// Why a piece of work failed: the statement, and the error.
-struct Failed {
+pub struct Failed {
+    /// The object, where it is not what the work is called by.
+    object: Option<String>,
     statement: String,
     error: String,
     /// Whether the session is lost, so that nothing more can be done on it.
@@ -173,9 +203,17 @@ struct Failed {
     early: bool,
 }
 
+impl From<RepoError> for Failed {
+    fn from(error: RepoError) -> Self {
+        Self::load("", &LoadError::Repo(error))
+    }
+}
+
 impl Failed {
-    fn server(statement: &[u8], error: &Error) -> Self {
+    /// The server refused a statement.
+    pub fn server(statement: &[u8], error: &Error) -> Self {
         Self {
+            object: None,
             statement: shorten(statement),
             error: error.to_string(),
             lost: error.is_connection_lost(),
@@ -183,12 +221,39 @@ impl Failed {
         }
     }
 
-    fn here(statement: String, error: &dyn std::error::Error) -> Self {
+    /// Rows could not be loaded by a statement.
+    pub fn load(statement: &str, error: &LoadError) -> Self {
+        match error {
+            LoadError::Server(error) => Self::server(statement.as_bytes(), error),
+            other => Self {
+                object: None,
+                statement: shorten(statement.as_bytes()),
+                error: other.to_string(),
+                lost: false,
+                early: false,
+            },
+        }
+    }
+
+    /// Whether the session is lost, so that nothing more can be done on it.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// The same, as the failure of one object among others.
+    pub fn of(self, object: String) -> Self {
         Self {
-            statement,
-            error: error.to_string(),
-            lost: false,
-            early: false,
+            object: Some(object),
+            ..self
+        }
+    }
+
+    /// What is told of it, as the failure of some work.
+    pub fn failure(self, work: impl FnOnce() -> String) -> Failure {
+        Failure {
+            object: self.object.unwrap_or_else(work),
+            statement: self.statement,
+            error: self.error,
         }
     }
 }
@@ -257,11 +322,8 @@ impl<'a> Session<'a> {
     }
 
     fn report(&self, work: &Work, failed: Failed) -> bool {
-        self.shared.failed(Failure {
-            object: self.shared.name(work),
-            statement: failed.statement,
-            error: failed.error,
-        })
+        self.shared
+            .failed(failed.failure(|| self.shared.name(work)))
     }
 
     /// Does cheap work in one transaction, in as few messages as possible. Which part of it failed, if one does, is not
@@ -304,9 +366,12 @@ impl<'a> Session<'a> {
                     self.load(*n)?;
                 }
             }
-            Work::LoadShared(n, runs) => {
+            Work::LoadShared(..)
+            | Work::LargeObjects(_)
+            | Work::LargeObjectPages(..)
+            | Work::Statistics(_) => {
                 self.send(pending)?;
-                self.load_shared(*n, runs)?;
+                self.work(work)?;
             }
         }
         if pending.together.is_full() {
@@ -321,8 +386,7 @@ impl<'a> Session<'a> {
         if self.shared.encoding.is_some() || record.payload_bytes > TOGETHER_BYTES {
             return Ok(false);
         }
-        let rows = load::whole(self.shared.reader, record)
-            .map_err(|error| Failed::here(String::new(), &error))?;
+        let rows = load::whole(self.shared.reader, record)?;
         let sql = load::copy_sql(record, false);
         let binary = record.format == Format::Binary;
         if !pending.together.copy(&sql, binary, &rows) {
@@ -347,7 +411,7 @@ impl<'a> Session<'a> {
             let (loaded, expected) = (copied.get(n).copied().unwrap_or(0), record.digest.rows);
             if loaded != expected && count(record) == Count::Exact {
                 let error = LoadError::Count { loaded, expected };
-                return Err(Failed::here(load::copy_sql(record, false), &error));
+                return Err(Failed::load(&load::copy_sql(record, false), &error));
             }
             self.shared.progress.bytes(record.payload_bytes);
         }
@@ -366,8 +430,8 @@ impl<'a> Session<'a> {
 
     /// Does one piece of work in a transaction of its own.
     fn transaction(&mut self, work: &Work) -> Result<(), Failed> {
-        if let Work::LoadShared(table, runs) = work {
-            return self.load_shared(*table, runs);
+        if work.commits() {
+            return self.work(work);
         }
         let result = self
             .conn
@@ -394,6 +458,9 @@ impl<'a> Session<'a> {
             Work::Statements(_, statements) => self.statements(statements),
             Work::Load(n) => self.load(*n),
             Work::LoadShared(n, runs) => self.load_shared(*n, runs),
+            Work::LargeObjects(part) => large_objects::create(&mut self.conn, self.shared, part),
+            Work::LargeObjectPages(n, runs) => self.large_object_pages(*n, runs),
+            Work::Statistics(part) => statistics::restore(&mut self.conn, self.shared, part),
         }
     }
 
@@ -408,8 +475,7 @@ impl<'a> Session<'a> {
 
     fn load(&mut self, table: usize) -> Result<(), Failed> {
         let record = &self.shared.tables[table];
-        let blocks = load::blocks(self.shared.reader, record)
-            .map_err(|error| Failed::here(String::new(), &error))?;
+        let blocks = load::blocks(self.shared.reader, record)?;
         let freeze = record.payload_bytes >= FREEZE_BYTES
             && record.load_through.is_none()
             && (self.shared.created)(record);
@@ -431,6 +497,16 @@ impl<'a> Session<'a> {
             self.copy(&sql, run, count(record))?;
         }
         Ok(())
+    }
+
+    fn large_object_pages(&mut self, table: usize, runs: &SharedLoad) -> Result<(), Failed> {
+        let direct = large_objects::takes_pages(&mut self.conn, self.shared)
+            .map_err(|error| Failed::server(b"", &error))?;
+        if direct {
+            return self.load_shared(table, runs);
+        }
+        large_objects::put(&mut self.conn, self.shared, runs)
+            .map_err(|error| Failed::load("", &error))
     }
 
     fn copy(&mut self, sql: &str, blocks: &[BlockRef], count: Count) -> Result<(), Failed> {
@@ -456,10 +532,7 @@ impl<'a> Session<'a> {
                 .execute("RESET client_encoding")
                 .map_err(|error| Failed::server(b"RESET client_encoding", &error))?;
         }
-        result.map_err(|error| match error {
-            LoadError::Server(error) => Failed::server(sql.as_bytes(), &error),
-            other => Failed::here(sql.clone(), &other),
-        })
+        result.map_err(|error| Failed::load(&sql, &error))
     }
 }
 

@@ -62,6 +62,33 @@ pub fn whole(reader: &Reader, table: &TableRecord) -> Result<Vec<u8>, RepoError>
     Ok(rows)
 }
 
+/// Calls `f` with every line of a table of COPY text, its end included, one block at a time.
+pub fn lines<E: From<RepoError>>(
+    reader: &Reader,
+    table: &TableRecord,
+    mut f: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut decoder = Decoder::new();
+    let (mut scratch, mut payload) = (Vec::new(), Vec::new());
+    // A row that is larger than a block comes in parts.
+    let mut begun: Vec<u8> = Vec::new();
+    for block in blocks(reader, table)? {
+        reader.read(&block.id, &mut decoder, &mut scratch, &mut payload)?;
+        for line in payload.split_inclusive(|byte| *byte == b'\n') {
+            if line.ends_with(b"\n") && begun.is_empty() {
+                f(line)?;
+                continue;
+            }
+            begun.extend_from_slice(line);
+            if line.ends_with(b"\n") {
+                f(&begun)?;
+                begun = Vec::new();
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The COPY statement that loads a table.
 pub fn copy_sql(table: &TableRecord, freeze: bool) -> String {
     let (schema, name) = match &table.load_through {
@@ -229,6 +256,11 @@ impl SharedLoad {
             next: AtomicUsize::new(0),
             runs,
         }
+    }
+
+    /// How many runs there are.
+    pub fn len(&self) -> usize {
+        self.runs.len()
     }
 
     /// The next run that nobody has taken.

@@ -11,10 +11,12 @@ mod plan;
 mod portable;
 mod preflight;
 mod schedule;
+mod statistics;
 mod steps;
 mod target;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -67,7 +69,9 @@ pub struct RestoreOptions {
     pub portable: bool,
     /// What is left out of statements.
     pub render: RenderOptions,
-    /// Collect statistics at the end.
+    /// Restore the statistics that the snapshot has, where the target takes them.
+    pub statistics: bool,
+    /// Collect statistics at the end, of what has none then.
     pub analyze: bool,
     /// Go on after an error.
     pub continue_on_error: bool,
@@ -229,6 +233,12 @@ impl Opened {
         self.counts_where(|_| true)
     }
 
+    /// Whether the snapshot has the planner's statistics.
+    pub fn has_statistics(&self) -> bool {
+        let mut tables = self.tables.iter();
+        tables.any(|table| table.role == TableRole::Statistics)
+    }
+
     /// The same of those tables, by their number, for which `wanted` is true.
     fn counts_where(&self, wanted: impl Fn(usize) -> bool) -> Counts {
         let tables = self.tables.iter().enumerate();
@@ -287,6 +297,8 @@ pub fn run(
             "UTF8" => None,
             other => Some(other),
         },
+        page: opened.snapshot.source.block_size / 4,
+        objects_missing: AtomicBool::new(false),
         render: options.render,
         progress,
         failures: Mutex::new(Vec::new()),
@@ -431,15 +443,17 @@ fn preflight(
         .filter(|(n, _)| chosen.entries[*n])
         .map(|(_, e)| e)
         .collect();
+    let existing = !options.create && !options.clean;
+    let objects = large_objects::needs(opened, &chosen.tables, existing, conn)?;
     let mut problems = preflight::check(
         conn,
         &opened.snapshot.source,
         &entries,
-        &large_objects::needs(opened, &chosen.tables)?,
+        &objects,
         preflight::Wanted {
             render: options.render,
             database: options.create,
-            existing: !options.create && !options.clean,
+            existing,
         },
     )
     .map_err(server("could not look at the target"))?;

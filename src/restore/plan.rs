@@ -30,7 +30,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn push(&mut self, task: Task, work: Work) -> usize {
+    /// Adds a task; its number.
+    pub fn push(&mut self, task: Task, work: Work) -> usize {
         self.tasks.push(task);
         self.work.push(work);
         self.tasks.len() - 1

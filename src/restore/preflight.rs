@@ -9,7 +9,7 @@ use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
 use crate::schema::statements::RenderOptions;
 
-use super::large_objects::{self, Needs};
+use super::large_objects::Needs;
 use super::older;
 
 /// The version that brought locales of the server's own.
@@ -114,28 +114,14 @@ pub fn check(
     conn: &mut Connection,
     source: &Source,
     entries: &[&TocEntry],
-    objects: &[Needs],
+    objects: &Needs,
     wanted: Wanted,
 ) -> Result<Problems, Error> {
     let mut problems = Problems::default();
     let known = names(conn, "SELECT rolname FROM pg_catalog.pg_roles")?;
     let mut needed = roles(entries, wanted);
-    for object in objects {
-        needed.extend(
-            object
-                .owner
-                .iter()
-                .filter(|_| !wanted.render.no_owner)
-                .cloned(),
-        );
-        needed.extend(
-            object
-                .roles
-                .iter()
-                .filter(|_| !wanted.render.no_privileges)
-                .cloned(),
-        );
-    }
+    needed.extend(objects.owners.iter().filter(|_| !wanted.render.no_owner).cloned());
+    needed.extend(objects.roles.iter().filter(|_| !wanted.render.no_privileges).cloned());
     problems.roles = needed
         .into_iter()
         .filter(|role| !known.contains(role))
@@ -170,10 +156,7 @@ pub fn check(
     }
     if wanted.existing {
         problems.existing = existing(conn, entries)?;
-        let objects = large_objects::existing(conn, objects)?;
-        problems
-            .existing
-            .extend(objects.iter().map(|oid| format!("LARGE OBJECT {oid}")));
+        problems.existing.extend(objects.existing.clone());
     }
     if !wanted.database {
         problems.others.extend(encodings(conn, source)?);

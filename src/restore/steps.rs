@@ -19,7 +19,9 @@ use super::exec::{self, Failure, Halt, Session, Shared, Work};
 use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Task};
 use super::target::session_options;
-use super::{Opened, RestoreError, RestoreOptions, hypertables, large_objects, mark, server};
+use super::{
+    Opened, RestoreError, RestoreOptions, hypertables, large_objects, mark, server, statistics,
+};
 
 /// Entries in one transaction, however large the lock table is: what a transaction has changed makes each further
 /// change of the catalog dearer. Of 5,001 chunks, 3,200 in one took twice as long as 400.
@@ -101,12 +103,9 @@ impl Restore<'_> {
         }
         self.configuration(serial)?;
         self.sequences(serial)?;
-        large_objects::restore(serial.conn(), self.opened, self.shared, &self.chosen.tables)?;
         self.main()?;
         self.pass(serial, Pass::Privileges)?;
-        if self.options.analyze {
-            self.analyze(serial, "TABLE")?;
-        }
+        self.statistics(serial, "TABLE")?;
         self.hypertables(serial)
     }
 
@@ -117,9 +116,7 @@ impl Restore<'_> {
         if let Some(anew) = &self.anew {
             self.portable_steps(serial, &anew.settings)?;
         }
-        if self.options.analyze {
-            self.analyze(serial, "MATERIALIZED VIEW")?;
-        }
+        self.statistics(serial, "MATERIALIZED VIEW")?;
         self.pass(serial, Pass::Last)?;
         let database: Vec<usize> = self
             .opened
@@ -177,10 +174,7 @@ impl Restore<'_> {
         }
         let statements = schema::drops::drop_all(&self.opened.entries, &chosen);
         self.drop(conn, &statements)?;
-        let objects = large_objects::needs(self.opened, &self.chosen.tables)?;
-        large_objects::drop_existing(conn, &objects).map_err(server(
-            "could not drop the large objects that are to be restored",
-        ))
+        large_objects::drop_existing(self.opened, &self.chosen.tables, self.lock_budget, conn)
     }
 
     /// Runs statements that drop something, many in one transaction.
@@ -310,7 +304,12 @@ impl Restore<'_> {
         let bytes = self.chosen_bytes();
         self.progress
             .stage(&self.chosen.counts(self.opened).stage(bytes));
-        match plan::main(&selection, &self.opened.reader, self.jobs) {
+        let plan = plan::main(&selection, &self.opened.reader, self.jobs).and_then(|mut plan| {
+            let (chosen, locks) = (&self.chosen.tables, self.lock_budget / self.jobs);
+            large_objects::plan(&mut plan, self.opened, chosen, self.jobs, locks)?;
+            Ok(plan)
+        });
+        match plan {
             Ok(plan) => self.parallel(plan),
             Err(error) => {
                 self.shared.failed(Failure {
@@ -452,8 +451,24 @@ impl Restore<'_> {
         }
     }
 
-    /// Collects the statistics of the relations that were restored. A partitioned table's ANALYZE covers its partitions.
-    fn analyze(&self, session: &mut Session<'_>, desc: &str) -> Result<(), Halt> {
+    /// Gives the relations that were restored the statistics that they had, and collects those of the others.
+    fn statistics(&self, session: &mut Session<'_>, desc: &str) -> Result<(), Halt> {
+        let version = session.conn().server_version();
+        let table = statistics::table(self.opened, self.options, version);
+        if let Some(table) = table {
+            let views = desc != "TABLE";
+            let (jobs, locks) = (self.jobs, self.lock_budget / self.jobs);
+            let (opened, chosen) = (self.opened, self.chosen);
+            self.parallel(statistics::plan(opened, chosen, table, views, jobs, locks))?;
+        }
+        if self.options.analyze {
+            self.analyze(session, desc, table.is_some())?;
+        }
+        Ok(())
+    }
+
+    /// Collects the statistics of the relations that were restored and have none.
+    fn analyze(&self, session: &mut Session<'_>, desc: &str, restored: bool) -> Result<(), Halt> {
         let names: Vec<String> = self
             .opened
             .entries
@@ -466,7 +481,7 @@ impl Restore<'_> {
             })
             .collect();
         let mut plan = Plan::default();
-        let found = match catalog::analyzable(session.conn(), &names) {
+        let found = match catalog::analyzable(session.conn(), &names, restored) {
             Ok(found) => found,
             Err(error) => return self.halt("ANALYZE", &error),
         };
@@ -476,9 +491,10 @@ impl Restore<'_> {
                 shared: vec![i32::try_from(n).unwrap_or(0)],
                 ..Task::default()
             });
+            let statement = format!("ANALYZE {name}");
             plan.work.push(Work::Statements(
-                format!("ANALYZE {name}"),
-                vec![SqlText::from(format!("ANALYZE {name}"))],
+                statement.clone(),
+                vec![SqlText::from(statement)],
             ));
         }
         self.parallel(plan)
