@@ -47,6 +47,7 @@ fn options(database: &Database, jobs: usize) -> DumpOptions {
         snapshot: None,
         part: Default::default(),
         decompress: false,
+        cluster: None,
     }
 }
 
@@ -62,6 +63,7 @@ fn restored<'s>(repo: &Repository, report: &DumpReport, source: &Database<'s>) -
         settings: settings(&target),
         jobs: Some(2),
         create: false,
+        properties: false,
         clean: false,
         tables: Vec::new(),
         hypertables: Vec::new(),

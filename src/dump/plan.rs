@@ -1,8 +1,8 @@
 //! What a dump will read: tables, their segments, and the units of work that they form.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::pg::catalog::{self, Attribute, Relation, TypeRow};
+use crate::pg::catalog::{self, Attribute, Name, Relation, TypeRow};
 use crate::pg::{Connection, Error};
 use crate::repo::model::{Column, TableRecord, TableRole};
 use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
@@ -79,6 +79,8 @@ pub struct Plan {
     pub bytes: u64,
     /// What is left out, and why.
     pub skipped: Vec<String>,
+    /// Tables of which only the rows are left out, as the role may not read them.
+    pub without_rows: Vec<Name>,
 }
 
 /// Why the reading cannot be planned.
@@ -150,6 +152,8 @@ pub struct Facts {
     pub utf8: bool,
     /// Whether the server is a standby, where unlogged tables have no rows.
     pub standby: bool,
+    /// Tables that have rows which row security may hide from the role.
+    pub hidden: HashSet<u32>,
 }
 
 /// Which rows are read.
@@ -172,6 +176,7 @@ pub fn plan(
 ) -> Result<Plan, PlanError> {
     let Rows { selection, known } = rows;
     let mut skipped = reading.skipped.clone();
+    let mut without_rows = Vec::new();
     let relations: Vec<&Relation> = relations
         .iter()
         .filter(|r| selection.sections.data && r.kind != 'p')
@@ -186,7 +191,15 @@ pub fn plan(
                     r.display_name()
                 ));
             }
-            !empty
+            let hidden = !empty && facts.hidden.contains(&r.oid);
+            if hidden {
+                skipped.push(format!(
+                    "the rows of {} are left out: row security may hide some of them from the role",
+                    r.display_name()
+                ));
+                without_rows.push(r.key());
+            }
+            !empty && !hidden
         })
         .collect();
     let oids: Vec<u32> = relations.iter().map(|r| r.oid).collect();
@@ -248,6 +261,7 @@ pub fn plan(
         units,
         bytes,
         skipped,
+        without_rows,
     })
 }
 

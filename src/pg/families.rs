@@ -89,11 +89,12 @@ pub fn foreign_tables(
         .collect())
 }
 
-/// Which of the relations the role may not read.
+/// Which of the relations the role may not read, or lock by their names. Of what was dropped meanwhile nothing is known.
 pub fn unreadable(conn: &mut Connection, oids: &[u32]) -> Result<HashSet<u32>, Error> {
     let rows = conn.query(&format!(
-        "SELECT oid FROM pg_catalog.unnest('{}'::pg_catalog.oid[]) AS oid
-         WHERE NOT pg_catalog.has_table_privilege(oid, 'SELECT')",
+        "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ('{}'::pg_catalog.oid[])
+           AND NOT (pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+             AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))",
         oid_array(oids)
     ))?;
     let oids = rows.iter().filter_map(|row| row.get(0)?.parse().ok());
