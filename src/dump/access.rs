@@ -40,15 +40,16 @@ pub fn refused(
         .filter(|r| unreadable.contains(&r.oid))
         .map(|r| format!("table {}", r.display_name()))
         .collect();
-    if selection.sections.data {
-        let wanted = |name: &Name| {
-            selection.selects(name, &choice.known)
-                && !selection.excludes_data(name, &choice.known)
-                && !choice.is_unwanted(selection, name)
-        };
-        let sequences = sequences(conn)?.into_iter().filter(wanted);
-        refused.extend(sequences.map(|(schema, name)| format!("sequence {schema}.{name}")));
-    }
+    // pg_dump reads their values, even for the schema alone.
+    let wanted = |name: &Name| {
+        selection.selects(name, &choice.known) && !choice.is_unwanted(selection, name)
+    };
+    let sequences = families::unreadable_sequences(conn)?.into_iter();
+    refused.extend(
+        sequences
+            .filter(wanted)
+            .map(|(schema, name)| format!("sequence {schema}.{name}")),
+    );
     if selection.wants_large_objects()
         && catalog::has_large_objects(conn)?
         && !may_select(conn, "pg_catalog.pg_largeobject")?
@@ -80,25 +81,6 @@ pub fn look(
         access.missing.extend(user_mappings(conn)?);
     }
     Ok(access)
-}
-
-/// Sequences of users and of extensions' configuration that the role may not read.
-fn sequences(conn: &mut Connection) -> Result<Vec<Name>, Error> {
-    let rows = conn.query(
-        "SELECT n.nspname, c.relname
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind = 'S' AND c.relpersistence <> 't'
-           AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-           AND (EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig))
-             OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-               WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
-           AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-             AND pg_catalog.has_sequence_privilege(c.oid, 'SELECT'))
-         ORDER BY n.nspname, c.relname",
-    )?;
-    rows.iter()
-        .map(|row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned())))
-        .collect()
 }
 
 fn may_select(conn: &mut Connection, table: &str) -> Result<bool, Error> {

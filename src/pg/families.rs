@@ -100,3 +100,20 @@ pub fn unreadable(conn: &mut Connection, oids: &[u32]) -> Result<HashSet<u32>, E
     let oids = rows.iter().filter_map(|row| row.get(0)?.parse().ok());
     Ok(oids.collect())
 }
+
+/// Sequences of users and of extensions' configuration that the role may not read.
+pub fn unreadable_sequences(conn: &mut Connection) -> Result<Vec<Name>, Error> {
+    let rows = conn.query(
+        "SELECT n.nspname, c.relname
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind = 'S' AND c.relpersistence <> 't'
+           AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+           AND (EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig))
+             OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+               WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
+           AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+             AND pg_catalog.has_sequence_privilege(c.oid, 'SELECT'))
+         ORDER BY n.nspname, c.relname",
+    )?;
+    Ok(rows.iter().filter_map(|row| name(row, 0)).collect())
+}
