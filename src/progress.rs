@@ -3,6 +3,15 @@
 /// A step that an engine has reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
+    /// The next of several databases is about to begin.
+    Database {
+        /// Its name.
+        name: String,
+        /// Its place among them, from 1 on.
+        number: usize,
+        /// How many there are.
+        of: usize,
+    },
     /// Tables are listed; next they are locked.
     Listed {
         /// Number of tables.

@@ -48,6 +48,7 @@ fn options(database: &Database, jobs: usize) -> DumpOptions {
         part: Default::default(),
         decompress: false,
         statistics: false,
+        cluster: None,
     }
 }
 
@@ -63,6 +64,7 @@ fn restored<'s>(repo: &Repository, report: &DumpReport, source: &Database<'s>) -
         settings: settings(&target),
         jobs: Some(2),
         create: false,
+        properties: false,
         clean: false,
         tables: Vec::new(),
         hypertables: Vec::new(),

@@ -43,7 +43,7 @@ impl Repo {
 /// Which snapshot.
 #[derive(Debug, Args)]
 pub struct Which {
-    /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE
+    /// The snapshot: an id, a unique prefix of one, latest, or latest:DATABASE; a whole cluster is 'latest:(cluster)'
     #[arg(
         value_name = "SNAPSHOT",
         required_unless_present = "at",

@@ -10,7 +10,7 @@ use pgtide::rows::Effort;
 use super::common::{Connect, History, Repo, interrupt, print_json};
 use super::progress::Shown;
 use super::selection::Selected;
-use super::{Exit, Outcome, render};
+use super::{Exit, Outcome, cluster, render};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -38,6 +38,8 @@ pub struct Args {
         hide_env_values = true
     )]
     pg_dump: Option<String>,
+    #[command(flatten)]
+    cluster: cluster::DumpArgs,
     /// Become this role after connecting
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
@@ -120,7 +122,11 @@ pub fn run(args: &Args) -> Outcome {
         part: args.part.part(),
         decompress: args.decompress,
         statistics: args.statistics,
+        cluster: None,
     };
+    if let Some(wanted) = args.cluster.options()? {
+        return cluster::dump(&repo, &options, &wanted, (args.quiet, args.json));
+    }
     let shown = Arc::new(Shown::new(args.quiet || args.json, "read"));
     let interrupt = interrupt(&shown)?;
     let result = dump::run(&repo, &options, &interrupt, shown.as_ref());
@@ -152,13 +158,7 @@ pub fn run(args: &Args) -> Outcome {
             snapshot.source.database,
             snapshot.source.host,
             snapshot.source.port,
-            // Packagers add their own version behind the server's.
-            snapshot
-                .source
-                .server_version
-                .split_whitespace()
-                .next()
-                .unwrap_or_default()
+            render::version(&snapshot.source)
         );
         outln!(
             "read      {} rows of {}, {} in {} ({}/s)",

@@ -56,7 +56,7 @@ fn print(id: &SnapshotId, opened: &Opened) -> std::io::Result<()> {
         ";     taken at: {}",
         render::time(opened.snapshot.time)
     )?;
-    writeln!(out, ";     dbname: {}", opened.snapshot.source.database)?;
+    writeln!(out, ";     dbname: {}", opened.snapshot.label())?;
     writeln!(out, ";     TOC Entries: {}", opened.entries.len())?;
     writeln!(out, ";")?;
     for entry in &opened.entries {

@@ -6,6 +6,7 @@ macro_rules! outln {
 }
 
 mod check;
+mod cluster;
 mod common;
 mod dump;
 mod init;
@@ -43,9 +44,9 @@ struct Cli {
 enum Command {
     /// Create a repository
     Init(init::Args),
-    /// Dump a database into a repository
+    /// Dump a database, or a whole cluster, into a repository
     Dump(Box<dump::Args>),
-    /// Restore a snapshot into a database
+    /// Restore a snapshot into a database, or a whole cluster
     Restore(Box<restore::Args>),
     /// List the snapshots of a repository
     Snapshots(snapshots::Args),

@@ -95,6 +95,13 @@ impl Shown {
 impl Progress for Shown {
     fn stage(&self, stage: &Stage) {
         match stage {
+            Stage::Database { name, number, of } => {
+                let text = format!("database {name} ({number} of {of})");
+                if self.lines && !self.quiet {
+                    eprintln!("{text}");
+                }
+                self.say(text);
+            }
             Stage::Listed { tables } => self.say(format!(
                 "locking {}",
                 render::plural(*tables as u64, "table", "tables")
@@ -112,6 +119,8 @@ impl Progress for Shown {
                 chunks,
             } => {
                 self.total.store(*bytes, Ordering::Relaxed);
+                self.done.store(0, Ordering::Relaxed);
+                self.bar.set_position(0);
                 let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
                 line.began = Instant::now();
                 line.next = line.began + LINE_INTERVAL;

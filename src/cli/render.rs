@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use pgtide::repo::SnapshotId;
+use pgtide::repo::model::Source;
 
 /// Writes a line to stdout. That nobody reads on, as in `pgtide show latest | head`, is no reason to stop; that it
 /// cannot be written is.
@@ -70,6 +71,12 @@ pub fn time(time: jiff::Timestamp) -> String {
     time.to_zoned(jiff::tz::TimeZone::system())
         .strftime("%Y-%m-%d %H:%M:%S")
         .to_string()
+}
+
+/// The server's version. Packagers add their own behind it.
+pub fn version(source: &Source) -> &str {
+    let mut words = source.server_version.split_whitespace();
+    words.next().unwrap_or_default()
 }
 
 /// The shortened id that people copy.

@@ -3,11 +3,14 @@
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
-use pgtide::repo::SnapshotId;
-use pgtide::restore::{self, Opened, RestoreOptions};
+use pgtide::repo::model::Snapshot;
+use pgtide::repo::{Repository, SnapshotId};
+use pgtide::restore::cluster::ClusterOptions;
+use pgtide::restore::{self, Opened, RestoreOptions, RestoreReport};
 use pgtide::schema::pattern::Pattern;
 use pgtide::schema::statements::RenderOptions;
 
+use super::cluster::{self, Manner};
 use super::common::{Connect, History, Repo, Which, interrupt, print_json};
 use super::progress::Shown;
 use super::{Exit, Failure, Outcome, render};
@@ -18,6 +21,15 @@ pub struct Args {
     repo: Repo,
     #[command(flatten)]
     which: Which,
+    /// Of a cluster only roles and tablespaces
+    #[arg(long, alias = "globals-only")]
+    globals: bool,
+    /// Of a cluster only this database, as if its own snapshot was named
+    #[arg(long, value_name = "NAME", conflicts_with = "globals")]
+    database: Option<String>,
+    /// Give roles no passwords
+    #[arg(long)]
+    no_role_passwords: bool,
     /// Sessions that load and build in parallel [default: the cores, at most 4, at most a quarter of the server's free
     /// connections]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -81,17 +93,19 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    if args.connect.dbname.is_none() && !args.create {
+    let repo = args.repo.open()?;
+    let (id, snapshot) = which(args, &repo)?;
+    let whole_cluster = snapshot.databases().is_some();
+    if args.connect.dbname.is_none() && !args.create && !whole_cluster {
         return Err(Failure::usage(
             "no target database\nhint: name it with --dbname, or have it created as it was at the source with --create",
         ));
     }
-    let repo = args.repo.open()?;
-    let (id, snapshot) = args.which.find(&repo)?;
     let options = RestoreOptions {
         settings: args.connect.settings()?,
         jobs: args.jobs.map(usize::from),
         create: args.create,
+        properties: false,
         clean: args.clean,
         tables: args.tables.clone(),
         hypertables: args.hypertables.clone(),
@@ -108,6 +122,19 @@ pub fn run(args: &Args) -> Outcome {
         continue_on_error: args.continue_on_error,
     };
     let mut opened = restore::open(&repo, snapshot)?;
+    if whole_cluster {
+        let wanted = ClusterOptions {
+            databases: !args.globals,
+            role_passwords: !args.no_role_passwords,
+        };
+        let manner = Manner {
+            dry_run: args.dry_run,
+            yes: args.yes,
+            quiet: args.quiet,
+            json: args.json,
+        };
+        return cluster::restore(&id, &repo, &opened, &options, wanted, manner);
+    }
     if args.portable {
         opened = opened.portable();
     }
@@ -123,30 +150,9 @@ pub fn run(args: &Args) -> Outcome {
     shown.finish();
     let report = result?;
     if args.json {
-        let failures: Vec<_> = report
-            .failures
-            .iter()
-            .map(|f| {
-                serde_json::json!({
-                    "object": f.object,
-                    "statement": f.statement,
-                    "error": f.error,
-                })
-            })
-            .collect();
-        print_json(&serde_json::json!({
-            "snapshot_id": id.to_string(),
-            "database": report.database,
-            "entries": report.entries,
-            "tables": report.counts.tables,
-            "hypertables": report.counts.hypertables,
-            "chunks": report.counts.chunks,
-            "rows": report.rows,
-            "payload_bytes": report.payload_bytes,
-            "seconds": report.seconds,
-            "left_out": report.left_out,
-            "failures": failures,
-        }))?;
+        let mut document = report_json(&report);
+        document["snapshot_id"] = id.to_string().into();
+        print_json(&document)?;
     } else {
         for failure in &report.failures {
             eprintln!("error: {failure}");
@@ -176,6 +182,75 @@ pub fn run(args: &Args) -> Outcome {
         Ok(Exit::Done)
     } else {
         Ok(Exit::Partly)
+    }
+}
+
+/// What a restore did, as JSON.
+pub fn report_json(report: &RestoreReport) -> serde_json::Value {
+    let failures: Vec<_> = report.failures.iter().map(failure_json).collect();
+    serde_json::json!({
+        "database": report.database,
+        "entries": report.entries,
+        "tables": report.counts.tables,
+        "hypertables": report.counts.hypertables,
+        "chunks": report.counts.chunks,
+        "rows": report.rows,
+        "payload_bytes": report.payload_bytes,
+        "seconds": report.seconds,
+        "left_out": report.left_out,
+        "failures": failures,
+    })
+}
+
+/// What could not be restored, as JSON.
+pub fn failure_json(failure: &restore::Failure) -> serde_json::Value {
+    serde_json::json!({
+        "object": failure.object,
+        "statement": failure.statement,
+        "error": failure.error,
+    })
+}
+
+/// The snapshot that is named, or that of one of its databases. What is for one database only is refused for a cluster.
+fn which(args: &Args, repo: &Repository) -> Result<(SnapshotId, Snapshot), Failure> {
+    let (id, snapshot) = args.which.find(repo)?;
+    let Some(members) = snapshot.databases() else {
+        let option = match (&args.database, args.globals, args.no_role_passwords) {
+            (Some(_), _, _) => "--database",
+            (_, true, _) => "--globals",
+            (_, _, true) => "--no-role-passwords",
+            _ => return Ok((id, snapshot)),
+        };
+        return Err(Failure::usage(format!(
+            "{option} is for snapshots of clusters, and {} is one of the database {}",
+            render::short(&id),
+            snapshot.source.database
+        )));
+    };
+    if let Some(name) = &args.database {
+        let Some(member) = members.iter().find(|member| member.database == *name) else {
+            let names: Vec<&str> = members.iter().map(|m| m.database.as_str()).collect();
+            return Err(Failure::usage(format!(
+                "the snapshot {} has no database {name:?}\nhint: it has {}",
+                render::short(&id),
+                names.join(", ")
+            )));
+        };
+        return Ok(repo.find(&member.snapshot.to_string())?);
+    }
+    let given = [
+        (!args.tables.is_empty(), "--table"),
+        (!args.hypertables.is_empty(), "--hypertable"),
+        (!args.exclude_tables.is_empty(), "--exclude-table"),
+        (!args.part.part().is_whole(), "--since and --until"),
+        (args.portable, "--portable"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, option)) => Err(Failure::usage(format!(
+            "{option} is for one database, and {} is of a whole cluster\nhint: name the database with --database",
+            render::short(&id)
+        ))),
+        None => Ok((id, snapshot)),
     }
 }
 
@@ -236,7 +311,7 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
     }
 }
 
-/// Asks on a terminal; elsewhere it needs --yes.
+/// Asks whether what is there may be dropped.
 fn confirm(id: &SnapshotId, opened: &Opened, options: &RestoreOptions) -> Result<(), Failure> {
     let source = &opened.snapshot.source;
     let target = if options.create {
@@ -260,6 +335,11 @@ fn confirm(id: &SnapshotId, opened: &Opened, options: &RestoreOptions) -> Result
         render::time(opened.snapshot.time),
         render::bytes(opened.snapshot.totals.source_bytes),
     );
+    ask(&question)
+}
+
+/// Asks on a terminal; elsewhere it needs --yes.
+pub fn ask(question: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(format!(
             "{question}\nhint: there is no terminal to ask on; add --yes if that is what you want"

@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Outcome {
     outln!("time        {}", render::time(snapshot.time));
     outln!(
         "source      {} at {}:{}{}, PostgreSQL {}, {}",
-        source.database,
+        snapshot.label(),
         source.host,
         source.port,
         if source.standby { " (standby)" } else { "" },
@@ -93,6 +93,17 @@ pub fn run(args: &Args) -> Outcome {
         outln!("note        {warning}");
     }
     outln!("");
+    if let Some(members) = snapshot.databases() {
+        let rows: Vec<Vec<String>> = members
+            .iter()
+            .map(|m| vec![m.database.clone(), m.snapshot.to_string()])
+            .collect();
+        render::table(
+            &[("DATABASE", Align::Left), ("SNAPSHOT", Align::Left)],
+            &rows,
+        );
+        return Ok(Exit::Done);
+    }
     let items = contents::items(&opened.model, opened.tables.iter());
     let hypertables = items.iter().any(|item| item.chunks.is_some());
     let compressed = items.iter().any(|item| item.compressed > 0);

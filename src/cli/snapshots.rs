@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Outcome {
                     render::short(id),
                     render::time(s.time),
                     format!("{}:{}", s.source.host, s.source.port),
-                    s.source.database.clone(),
+                    s.label().to_owned(),
                     render::count(s.totals.rows),
                     render::bytes(s.totals.source_bytes),
                     render::bytes(s.totals.added_bytes),

@@ -45,6 +45,8 @@ pub struct Read {
     pub large_objects: u64,
     /// What was left out.
     pub skipped: Vec<String>,
+    /// Tables of which only the rows were left out.
+    pub without_rows: Vec<Name>,
     /// What the user should know, what was left out first.
     pub warnings: Vec<String>,
 }
@@ -206,6 +208,8 @@ impl Run<'_> {
         self.choice.compare(&archive, &gone)?;
         select::reduce(&mut archive, &self.options.selection, &self.choice.known);
 
+        let mut without_rows = plan.without_rows;
+        without_rows.retain(|name| !gone.contains(name));
         let mut warnings = plan.skipped.clone();
         warnings.append(&mut notes.into_inner().unwrap_or_else(PoisonError::into_inner));
         let mut blocks = 0;
@@ -234,6 +238,7 @@ impl Run<'_> {
             blocks,
             large_objects,
             skipped: plan.skipped,
+            without_rows,
             warnings,
         })
     }
@@ -298,7 +303,7 @@ impl Run<'_> {
                         shared.note_waiters();
                         attempt += 1;
                     }
-                    other => return Ok(other?.0),
+                    other => return Ok(shared.heard(other?)),
                 }
             }
         }
@@ -314,15 +319,7 @@ impl Run<'_> {
         snapshot_ids: &[String],
         shared: &Shared<'_>,
     ) -> Result<Archive, DumpError> {
-        let connection = ChildConnection {
-            env: self
-                .settings
-                .child_env()
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-                .collect(),
-            conninfo: self.settings.child_conninfo(),
-        };
+        let connection = ChildConnection::new(self.settings);
         let mut ids = snapshot_ids.iter();
         request.snapshot = ids.next().cloned();
         let mut attempt = 1;
@@ -338,7 +335,7 @@ impl Run<'_> {
                     Some(id) => request.snapshot = Some(id.clone()),
                     None => return Err(error.into()),
                 },
-                other => return Ok(other?.0),
+                other => return Ok(shared.heard(other?)),
             }
         }
     }

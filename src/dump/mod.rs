@@ -1,6 +1,8 @@
 //! The dump: lock and look, plan, read, encode, store, commit.
 
+mod access;
 mod catalogs;
+pub mod cluster;
 mod collect;
 mod encode;
 mod gather;
@@ -14,16 +16,20 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
+use crate::pg::archive::TocEntry;
 use crate::pg::catalog::{self, DatabaseFacts, Name};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::pg_dump::{PgDump, PgDumpError};
 use crate::pg::snapshot::{self, SnapshotError};
-use crate::pg::{Settings, session_options};
+use crate::pg::{Connection, Settings, session_options};
 use crate::progress::{Progress, Stage};
-use crate::repo::model::{Extension, Root, Snapshot, Source, TableRecord, TableRole, Totals};
+use crate::repo::model::{
+    Cluster, Extension, Root, SequenceValue, Snapshot, Source, TableRecord, TableRole, Totals,
+};
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
 use crate::rows::{BlockId, Effort};
 use crate::schema;
+use crate::schema::globals::GlobalsError;
 use crate::schema::selection::Selection;
 use crate::schema::skip::Sections;
 use crate::timescale::contents::Counts;
@@ -31,7 +37,7 @@ use crate::timescale::part::Part;
 use crate::timescale::reading::{self, ReadingError, Wanted};
 
 use encode::EncodeError;
-use gather::{Read, Run};
+use gather::Run;
 use select::Selector;
 use worker::WorkerError;
 
@@ -69,6 +75,8 @@ pub struct DumpOptions {
     pub decompress: bool,
     /// Whether the planner's statistics are.
     pub statistics: bool,
+    /// The place of this dump in that of a cluster.
+    pub cluster: Option<Cluster>,
 }
 
 /// What a dump did.
@@ -161,11 +169,59 @@ pub enum DumpError {
         .0.join(", ")
     )]
     Names(Vec<String>),
+    /// The role may not read all that is to be dumped.
+    #[error(
+        "nothing was dumped: the role {role} may not read\n{}\nhint: GRANT pg_read_all_data TO {}, or leave them out with --exclude-table",
+        lines(objects),
+        crate::pg::catalog::quote_ident(role)
+    )]
+    NotReadable {
+        /// The role.
+        role: String,
+        /// What it may not read.
+        objects: Vec<String>,
+    },
+    /// Roles and tablespaces are not what was expected.
+    #[error(transparent)]
+    Globals(#[from] GlobalsError),
+    /// None of a cluster's databases could be dumped.
+    #[error(
+        "none of the databases could be dumped\n{}\nhint: pgtide dump -d DATABASE tries one of them alone", .0.join("\n")
+    )]
+    NoDatabase(Vec<String>),
+    /// There is nothing to dump.
+    #[error(
+        "no database is left to dump\nhint: check the patterns of --exclude-database, or dump roles and tablespaces alone with --globals"
+    )]
+    AllExcluded,
+    /// The user asked to stop the dump of a cluster.
+    #[error(
+        "interrupted: no snapshot of the cluster was written{}\nhint: run the same command again; what was stored already is not stored twice",
+        if .0.is_empty() { String::new() } else { format!(", only those of {}", .0.join(", ")) }
+    )]
+    ClusterInterrupted(Vec<String>),
     /// The user asked to stop.
     #[error(
         "interrupted: no snapshot was written\nhint: run the same command again; what was stored already is not stored twice"
     )]
     Interrupted,
+}
+
+/// Names that are listed in an error.
+const SHOWN: usize = 100;
+
+/// The names, a line each.
+fn lines(names: &[String]) -> String {
+    let more = names.len().saturating_sub(SHOWN);
+    let mut lines: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("  {name}"))
+        .collect();
+    if more > 0 {
+        lines.push(format!("  and {more} more"));
+    }
+    lines.join("\n")
 }
 
 fn server(context: &'static str) -> impl FnOnce(crate::pg::Error) -> DumpError {
@@ -240,16 +296,9 @@ fn dump(
     watcher
         .execute(&snapshot::set_lock_timeout(options.lock_wait_timeout))
         .map_err(server("could not prepare the session"))?;
-    let version = watcher.server_version();
-    let server_version = watcher
-        .parameter("server_version")
-        .unwrap_or_default()
-        .to_owned();
-    if version < OLDEST_SERVER {
-        return Err(DumpError::OldServer {
-            version: server_version,
-        });
-    }
+    let version = check_version(&watcher)?;
+    let server_version = watcher.parameter("server_version").unwrap_or_default();
+    let server_version = server_version.to_owned();
     let facts = catalog::database_facts(&mut watcher)
         .map_err(server("could not read the database's properties"))?;
     if facts.encoding == "SQL_ASCII" {
@@ -275,6 +324,18 @@ fn dump(
         lock_timeout: options.lock_wait_timeout,
         snapshot: options.snapshot.as_deref(),
     };
+    let refused = access::refused(&mut watcher, &selector, selection)
+        .map_err(server("could not ask for the role's privileges"))?;
+    if !refused.is_empty() {
+        return Err(DumpError::NotReadable {
+            role: options
+                .role
+                .as_deref()
+                .unwrap_or(settings.user())
+                .to_owned(),
+            objects: refused,
+        });
+    }
     let mut held = snapshot::hold(&settings, &mut watcher, &wanted, progress)?;
     let choice = selector
         .choose(&mut held.first)
@@ -295,6 +356,8 @@ fn dump(
         time,
     )?;
     held.notes.extend(special.notes.iter().cloned());
+    let access = access::look(&mut held.first, &held.relations, options)
+        .map_err(server("could not ask for the role's privileges"))?;
     let mut planned = plan::plan(
         &mut held.first,
         &held.relations,
@@ -302,6 +365,7 @@ fn dump(
             block_size: facts.block_size,
             utf8: facts.encoding == "UTF8",
             standby: facts.standby,
+            hidden: access.hidden,
         },
         &special,
         &plan::Rows {
@@ -312,6 +376,7 @@ fn dump(
         &previous,
         jobs,
     )?;
+    planned.skipped.extend(access.missing);
     let conditions = choice.conditions(selection);
     held.notes.append(&mut planned.notes);
     let plain = planned.tables.iter().filter(|t| t.role == TableRole::Plain);
@@ -360,16 +425,13 @@ fn dump(
             })
             .collect(),
     };
-    let root = write_root(writer, &read)?;
+    let root = write_root(writer, &read.archive.entries, &read.tables, &read.sequences)?;
     let stats = writer.stats();
     let snapshot = Snapshot {
         time,
         finished: jiff::Timestamp::now(),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
-        host: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
+        host: this_host(),
         tags: options.tags.clone(),
         totals: Totals {
             entries: read.archive.entries.len() as u64,
@@ -394,23 +456,48 @@ fn dump(
             names.map(str::to_owned).collect()
         },
         conditions,
+        without_rows: read.without_rows,
+        cluster: options.cluster.clone(),
         root,
     };
     Ok((snapshot, counts, read.skipped))
 }
 
+/// The server's version, if it is one that pgtide dumps from.
+fn check_version(conn: &Connection) -> Result<i32, DumpError> {
+    let version = conn.server_version();
+    if version < OLDEST_SERVER {
+        let version = conn.parameter("server_version").unwrap_or_default();
+        return Err(DumpError::OldServer {
+            version: version.to_owned(),
+        });
+    }
+    Ok(version)
+}
+
+/// The name of the machine that pgtide runs on.
+fn this_host() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().into_owned()
+}
+
 /// Stores entries, tables and sequences, and the root that refers to them.
-fn write_root(writer: &Writer, read: &Read) -> Result<BlockId, DumpError> {
-    let (entries, order) = schema::store::encode(&read.archive.entries);
+fn write_root(
+    writer: &Writer,
+    entries: &[TocEntry],
+    tables: &[TableRecord],
+    sequences: &[SequenceValue],
+) -> Result<BlockId, DumpError> {
+    let (entries, order) = schema::store::encode(entries);
     let root = Root {
         entries: lists::write_list(writer, &PackGroup::Meta, &entries, |e| e.key.to_le_bytes())?,
         entry_order: lists::write_list(writer, &PackGroup::Meta, &order, |n| {
             n.to_le_bytes().to_vec()
         })?,
-        tables: lists::write_list(writer, &PackGroup::Meta, &read.tables, |t| {
+        tables: lists::write_list(writer, &PackGroup::Meta, tables, |t| {
             format!("{}.{}", t.schema, t.name).into_bytes()
         })?,
-        sequences: lists::write_list(writer, &PackGroup::Meta, &read.sequences, |s| {
+        sequences: lists::write_list(writer, &PackGroup::Meta, sequences, |s| {
             format!("{}.{}", s.schema, s.name).into_bytes()
         })?,
     };

@@ -1,8 +1,8 @@
 //! What a dump will read: tables, their segments, and the units of work that they form.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::pg::catalog::{self, Attribute, Relation, TypeRow};
+use crate::pg::catalog::{self, Attribute, Name, Relation, TypeRow};
 use crate::pg::{Connection, Error};
 use crate::repo::model::{Column, TableRecord, TableRole};
 use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
@@ -81,6 +81,8 @@ pub struct Plan {
     pub skipped: Vec<String>,
     /// What the user should know besides.
     pub notes: Vec<String>,
+    /// Tables of which only the rows are left out, as the role may not read them.
+    pub without_rows: Vec<Name>,
 }
 
 /// Why the reading cannot be planned.
@@ -152,6 +154,8 @@ pub struct Facts {
     pub utf8: bool,
     /// Whether the server is a standby, where unlogged tables have no rows.
     pub standby: bool,
+    /// Tables that have rows which row security may hide from the role.
+    pub hidden: HashSet<u32>,
 }
 
 /// Which rows are read.
@@ -178,6 +182,7 @@ pub fn plan(
         selection, known, ..
     } = rows;
     let mut skipped = reading.skipped.clone();
+    let mut without_rows = Vec::new();
     let relations: Vec<&Relation> = relations
         .iter()
         .filter(|r| selection.sections.data && r.kind != 'p')
@@ -192,7 +197,15 @@ pub fn plan(
                     r.display_name()
                 ));
             }
-            !empty
+            let hidden = !empty && facts.hidden.contains(&r.oid);
+            if hidden {
+                skipped.push(format!(
+                    "the rows of {} are left out: row security may hide some of them from the role",
+                    r.display_name()
+                ));
+                without_rows.push(r.key());
+            }
+            !empty && !hidden
         })
         .collect();
     let oids: Vec<u32> = relations.iter().map(|r| r.oid).collect();
@@ -259,6 +272,7 @@ pub fn plan(
         bytes,
         skipped,
         notes,
+        without_rows,
     })
 }
 

@@ -106,7 +106,9 @@ impl<'a> Selector<'a> {
             .collect();
         let unreadable = families::unreadable(conn, &oids)?;
         let unreadable = relations.iter().filter(|r| unreadable.contains(&r.oid));
-        let unreadable = unreadable.map(Relation::key).collect();
+        let mut unreadable: Vec<Name> = unreadable.map(Relation::key).collect();
+        let sequences = families::unreadable_sequences(conn)?.into_iter();
+        unreadable.extend(sequences.filter(|name| selection.excludes(name, &known)));
         let foreign = families::foreign_tables(conn, &|server| selection.selects_server(server))?;
         relations.extend(foreign);
         relations.retain(|relation| {

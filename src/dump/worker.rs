@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
+use crate::pg::archive::Archive;
 use crate::pg::catalog;
 use crate::pg::interrupt::{Interrupt, Registration};
-use crate::pg::pg_dump::PgDumpKiller;
+use crate::pg::pg_dump::{self, PgDumpKiller};
 use crate::pg::snapshot::{self, SnapshotError};
 use crate::pg::{Connection, Error, Settings, session_options};
 use crate::repo::model::{ManifestShard, TableRecord};
@@ -255,6 +256,13 @@ impl Shared<'_> {
                 }
             }
         }
+    }
+
+    /// Writes down what `pg_dump` said without failing; what it read.
+    pub fn heard(&self, (archive, stderr): (Archive, String)) -> Archive {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.extend(pg_dump::remarks(&stderr));
+        archive
     }
 
     /// The digests that the snapshot before has for the unit's segments.

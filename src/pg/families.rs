@@ -89,13 +89,31 @@ pub fn foreign_tables(
         .collect())
 }
 
-/// Which of the relations the role may not read.
+/// Which of the relations the role may not read, or lock by their names. Of what was dropped meanwhile nothing is known.
 pub fn unreadable(conn: &mut Connection, oids: &[u32]) -> Result<HashSet<u32>, Error> {
     let rows = conn.query(&format!(
-        "SELECT oid FROM pg_catalog.unnest('{}'::pg_catalog.oid[]) AS oid
-         WHERE NOT pg_catalog.has_table_privilege(oid, 'SELECT')",
+        "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ('{}'::pg_catalog.oid[])
+           AND NOT (pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+             AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))",
         oid_array(oids)
     ))?;
     let oids = rows.iter().filter_map(|row| row.get(0)?.parse().ok());
     Ok(oids.collect())
+}
+
+/// Sequences of users and of extensions' configuration that the role may not read.
+pub fn unreadable_sequences(conn: &mut Connection) -> Result<Vec<Name>, Error> {
+    let rows = conn.query(
+        "SELECT n.nspname, c.relname
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind = 'S' AND c.relpersistence <> 't'
+           AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+           AND (EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig))
+             OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+               WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
+           AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+             AND pg_catalog.has_sequence_privilege(c.oid, 'SELECT'))
+         ORDER BY n.nspname, c.relname",
+    )?;
+    Ok(rows.iter().filter_map(|row| name(row, 0)).collect())
 }

@@ -4,12 +4,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::{Hex, SnapshotId};
 use crate::rows::{BlockId, ColumnKind, Format, RowDigest, Shape};
 
 /// One stored dump: the commit point, stored as JSON in `snapshots/<id>`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// When the MVCC snapshot was taken; snapshots are ordered by it.
+    /// When the MVCC snapshot was taken; of a cluster, when all of it was there. Snapshots are ordered by it.
     pub time: jiff::Timestamp,
     /// When the last block was stored.
     pub finished: jiff::Timestamp,
@@ -31,6 +32,12 @@ pub struct Snapshot {
     /// Tables of which only some rows were wanted, without those whose parents are among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// Tables (schema and name) whose definitions are here and whose rows are not, as the role could not read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_rows: Vec<(String, String)>,
+    /// Its place in the dump of a cluster, if it was taken in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
     /// The block that holds the [`Root`].
     #[serde(with = "super::ids::block_as_hex")]
     pub root: BlockId,
@@ -47,10 +54,47 @@ pub struct Condition {
     pub condition: String,
 }
 
+/// The dump of a cluster: a snapshot of what its databases share, which names the snapshots of the databases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The same in all snapshots of one run, and in no other: random.
+    pub run: Hex<16>,
+    /// In the snapshot of what the databases share: those of the databases, in the order in which they were dumped;
+    /// none where only that was asked for. Nothing in the snapshot of a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub databases: Option<Vec<Member>>,
+}
+
+/// A database of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub database: String,
+    /// Its snapshot.
+    pub snapshot: SnapshotId,
+}
+
+impl Snapshot {
+    /// The databases' snapshots, if this is the one of what they share.
+    pub fn databases(&self) -> Option<&[Member]> {
+        self.cluster.as_ref()?.databases.as_deref()
+    }
+
+    /// What was dumped, for people: the database's name, `(cluster)`, or `(globals)` for what the databases of a
+    /// cluster share without them.
+    pub fn label(&self) -> &str {
+        match self.databases() {
+            None => &self.source.database,
+            Some([]) => "(globals)",
+            Some(_) => "(cluster)",
+        }
+    }
+}
+
 /// Facts of the source that a restore checks or shows.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Source {
-    /// Name of the database.
+    /// Name of the database; empty where a cluster was dumped.
     pub database: String,
     /// Host (or socket directory) as it was connected to.
     pub host: String,

@@ -1,11 +1,11 @@
 //! Snapshots: the commit points, and how people name them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{ObjectId, SessionId, SnapshotId};
-use super::model::{Snapshot, Source};
+use super::ids::{Hex, ObjectId, SessionId, SnapshotId};
+use super::model::Snapshot;
 use super::{RepoError, Repository, record};
 use crate::store::Store;
 
@@ -61,9 +61,10 @@ pub(super) fn load(store: &dyn Store, id: &SnapshotId) -> Result<Stored, RepoErr
     decode(id, &bytes).map_err(|detail| RepoError::damaged(name, detail))
 }
 
-/// A database, as people tell sources apart.
-fn source_name(source: &Source) -> String {
-    format!("{}:{}/{}", source.host, source.port, source.database)
+/// A database or cluster, as people tell sources apart.
+fn source_name(snapshot: &Snapshot) -> String {
+    let source = &snapshot.source;
+    format!("{}:{}/{}", source.host, source.port, snapshot.label())
 }
 
 impl Repository {
@@ -89,7 +90,9 @@ impl Repository {
         Ok(snapshots)
     }
 
-    /// The snapshot of that name: an id, a unique prefix of one, `latest`, or `latest:DATABASE`.
+    /// The snapshot of that name: an id, a unique prefix of one, `latest`, or `latest:DATABASE`, where a cluster is
+    /// `(cluster)` and what its databases share, dumped alone, `(globals)`. `latest` alone stands for a whole cluster,
+    /// not for the databases that were dumped with it.
     pub fn find(&self, wanted: &str) -> Result<(SnapshotId, Snapshot), RepoError> {
         if is_latest(wanted) {
             return self.find_latest(wanted, None);
@@ -146,19 +149,31 @@ impl Repository {
             return Err(error);
         }
         let mut list = snapshots.list;
-        list.retain(|(_, snapshot)| {
-            database.is_none_or(|database| database == snapshot.source.database)
-                && until.is_none_or(|until| snapshot.time <= until)
+        list.retain(|(_, snapshot)| until.is_none_or(|until| snapshot.time <= until));
+        let clusters: BTreeSet<Hex<16>> = list
+            .iter()
+            .filter(|(_, snapshot)| snapshot.databases().is_some())
+            .filter_map(|(_, snapshot)| Some(snapshot.cluster.as_ref()?.run))
+            .collect();
+        list.retain(|(_, snapshot)| match database {
+            Some(database) => database == snapshot.label(),
+            // A database of a cluster is found in the cluster's snapshot.
+            None => {
+                snapshot.databases().is_some()
+                    || snapshot
+                        .cluster
+                        .as_ref()
+                        .is_none_or(|cluster| !clusters.contains(&cluster.run))
+            }
         });
         // By cluster where it is known: a server has many names, and a standby is its primary's.
         let sources: BTreeMap<(String, &str), String> = list
             .iter()
             .map(|(_, snapshot)| {
                 let source = &snapshot.source;
-                let name = source_name(source);
                 let cluster = source.system_identifier.clone();
                 let cluster = cluster.unwrap_or_else(|| format!("{}:{}", source.host, source.port));
-                ((cluster, source.database.as_str()), name)
+                ((cluster, snapshot.label()), source_name(snapshot))
             })
             .collect();
         if sources.len() > 1 {

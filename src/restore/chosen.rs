@@ -79,7 +79,7 @@ impl Chosen {
         let entries: Vec<bool> = (0..opened.entries.len())
             .map(|n| {
                 if database.contains(&n) {
-                    options.create
+                    options.create || (options.properties && opened.entries[n].desc != "DATABASE")
                 } else {
                     wanted.contains(&n) && !gone.contains(&n)
                 }

@@ -1,6 +1,7 @@
 //! The restore: look first, then entries, rows and all that follows them, in one graph.
 
 mod chosen;
+pub mod cluster;
 mod exec;
 mod hypertables;
 mod large_objects;
@@ -43,6 +44,7 @@ pub use preflight::Problems;
 
 use chosen::Chosen;
 use exec::Shared;
+use plan::Unfilled;
 use steps::Restore;
 use target::{create_database, database_name, lock_budget, session_options};
 
@@ -55,6 +57,8 @@ pub struct RestoreOptions {
     pub jobs: Option<usize>,
     /// Create the database as it was at the source, and restore into it.
     pub create: bool,
+    /// Restore settings, privileges and comment of the database itself without creating it.
+    pub properties: bool,
     /// Drop what is restored first.
     pub clean: bool,
     /// Restore only these relations, without what belongs to them, as `pg_restore -t` does.
@@ -170,6 +174,17 @@ pub enum RestoreError {
         "no table, view or sequence named {0:?} is in the snapshot\nhint: pgtide list shows what is"
     )]
     NoSuchTable(String),
+    /// One database of a cluster failed.
+    #[error("database {database}: {source}{}", if done.is_empty() { String::new() } else { format!("\nrestored before it: {}", done.join(", ")) })]
+    Database {
+        /// Its name.
+        database: String,
+        /// Why.
+        #[source]
+        source: Box<RestoreError>,
+        /// The databases that were restored before.
+        done: Vec<String>,
+    },
     /// The user asked to stop.
     #[error(
         "interrupted: the target holds a part of the snapshot\nhint: run it again with --clean, or into a new database"
@@ -271,10 +286,12 @@ pub fn run(
     } else {
         None
     };
-    let left_out = anew
+    let mut left_out = anew
         .as_ref()
         .map(|plan| plan.left_out.clone())
         .unwrap_or_default();
+    let unfilled = Unfilled::new(&opened.entries, &opened.snapshot.without_rows);
+    left_out.extend(not_filled(opened, &chosen, &unfilled));
     for note in &chosen.notes {
         progress.note(note);
     }
@@ -330,6 +347,7 @@ pub fn run(
         progress,
         shared: &shared,
         lock_budget: lock_budget(&mut conn)?,
+        unfilled: &unfilled,
         timescale: chosen.timescale(opened),
         anew,
         jobs: match options.jobs {
@@ -367,6 +385,27 @@ pub fn run(
         left_out,
         failures,
     })
+}
+
+/// What is restored without rows, and what does without a check for that.
+fn not_filled(opened: &Opened, chosen: &Chosen, unfilled: &Unfilled) -> Vec<String> {
+    let tables = opened.snapshot.without_rows.iter();
+    let rows = tables
+        .filter(|table| chosen.restores(table))
+        .map(|(schema, name)| {
+            format!("the rows of {schema}.{name}, which the role that dumped could not read")
+        });
+    let entries = opened.entries.iter().enumerate();
+    let keys = entries
+        .filter(|(n, _)| chosen.entries[*n])
+        .filter(|(_, entry)| unfilled.refer(entry) && plan::not_valid_first(entry).is_some())
+        .map(|(_, entry)| {
+            format!(
+                "the validation of {}: rows that it refers to are missing",
+                entry_name(entry)
+            )
+        });
+    rows.chain(keys).collect()
 }
 
 /// What a restore would do.

@@ -7,6 +7,7 @@ use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
 use crate::repo::{Reader, RepoError};
+use crate::schema::closure;
 use crate::schema::graph::{Graph, Pass};
 
 use super::exec::{self, Work};
@@ -40,6 +41,8 @@ impl Plan {
 
 /// What is restored.
 pub struct Selection<'a> {
+    /// Tables whose rows are not in the snapshot.
+    pub unfilled: &'a Unfilled,
     /// All entries of the snapshot.
     pub entries: &'a [TocEntry],
     /// Which of them are restored.
@@ -143,7 +146,15 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
             shared: task.after_loads.clone(),
             elsewhere: false,
         };
-        let number = if let Some((add, validate)) = not_valid_first(entry) {
+        let number = if let Some((add, _)) =
+            not_valid_first(entry).filter(|_| selection.unfilled.refer(entry))
+        {
+            // What it refers to did not come along: it holds for rows from now on.
+            plan.push(
+                scheduled,
+                Work::Statements(exec::entry_name(entry), vec![add]),
+            )
+        } else if let Some((add, validate)) = not_valid_first(entry) {
             let name = exec::entry_name(entry);
             let added = plan.push(
                 Task {
@@ -271,6 +282,47 @@ fn cost(entry: &TocEntry, bytes: u64) -> u64 {
     }
 }
 
+/// Tables whose rows are not in the snapshot.
+#[derive(Debug, Default)]
+pub struct Unfilled {
+    /// Dump id, schema and name.
+    tables: Vec<(i32, Name)>,
+}
+
+impl Unfilled {
+    /// Those of these names.
+    pub fn new(entries: &[TocEntry], names: &[Name]) -> Self {
+        let tables = entries.iter().filter(|entry| entry.desc == "TABLE");
+        let tables = tables.filter_map(|entry| {
+            let name = closure::relation(entry).filter(|name| names.contains(name))?;
+            Some((entry.dump_id, name))
+        });
+        Self {
+            tables: tables.collect(),
+        }
+    }
+
+    /// Whether the entry is a foreign key of another table to one of these, so that it may not hold for the rows there
+    /// are.
+    pub fn refer(&self, entry: &TocEntry) -> bool {
+        // The tag is the table's name, a space, and its own.
+        let own = |(schema, name): &Name| {
+            let tag = entry.tag.to_lossy();
+            let rest = tag.strip_prefix(name.as_str());
+            let same = entry
+                .namespace
+                .as_ref()
+                .is_some_and(|n| n.to_lossy() == schema.as_str());
+            same && rest.is_some_and(|rest| rest.starts_with(' '))
+        };
+        entry.desc == "FK CONSTRAINT"
+            && self
+                .tables
+                .iter()
+                .any(|(id, name)| entry.dependencies.contains(id) && !own(name))
+    }
+}
+
 /// A foreign key as two statements: added NOT VALID, which takes a moment, then validated, under locks that let others
 /// of the same referenced table be validated too. Nothing where the server does not allow it (a partitioned table, for
 /// which `pg_dump` does not say ONLY) or where the constraint is not validated at the source either.
@@ -365,6 +417,7 @@ mod tests {
             manifest: Vec::new(),
         };
         let selection = Selection {
+            unfilled: &Unfilled::default(),
             entries: &[],
             entry: &|_| true,
             tables: &[table],

@@ -7,7 +7,8 @@ use crate::pg::archive::TocEntry;
 use crate::pg::catalog::{self, quote_literal};
 use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
-use crate::schema::statements::RenderOptions;
+use crate::schema::statements::{self, RenderOptions};
+use crate::schema::tokens::{Token, Tokens};
 
 use super::large_objects::Needs;
 use super::older;
@@ -43,6 +44,23 @@ impl Problems {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Adds those of one database of several.
+    pub fn add(&mut self, database: &str, more: Problems) {
+        let named = |name: String| format!("{name} (database {database})");
+        self.roles.extend(more.roles.into_iter().map(named));
+        self.tablespaces
+            .extend(more.tablespaces.into_iter().map(named));
+        self.extensions
+            .extend(more.extensions.into_iter().map(named));
+        self.locales.extend(more.locales.into_iter().map(named));
+        self.existing.extend(more.existing.into_iter().map(named));
+        for other in more.others {
+            if !self.others.contains(&other) {
+                self.others.push(other);
+            }
+        }
     }
 }
 
@@ -130,8 +148,10 @@ pub fn check(
         let known = names(conn, "SELECT spcname FROM pg_catalog.pg_tablespace")?;
         problems.tablespaces = entries
             .iter()
-            .filter_map(|e| e.tablespace.as_ref())
-            .map(|t| t.to_lossy().into_owned())
+            .filter_map(|e| match &e.tablespace {
+                Some(name) => Some(name.to_lossy().into_owned()),
+                None => statements::database_place(e).map(|(_, name)| name),
+            })
             .filter(|t| !t.is_empty() && !known.contains(t))
             .collect::<BTreeSet<_>>()
             .into_iter()
@@ -235,6 +255,17 @@ pub fn locale_notes(conn: &mut Connection, source: &Source) -> Result<Vec<String
         ));
     }
     Ok(notes)
+}
+
+/// A target that is older than the source.
+pub fn older_server(conn: &Connection, source: &Source, problems: &mut Problems) {
+    let target = conn.server_version() / 10_000;
+    let origin = source.server_version_num / 10_000;
+    if target < origin {
+        problems.others.push(format!(
+            "the snapshot comes from PostgreSQL {origin}, the target is {target}: an older server may not know its statements and types\nhint: restore into PostgreSQL {origin} or later"
+        ));
+    }
 }
 
 /// The names that a query gives.
@@ -362,7 +393,7 @@ fn grantees(text: &str) -> Vec<String> {
 /// The comma-separated names after each occurrence of a keyword outside quotes and parentheses.
 fn after_keyword(text: &str, keyword: &str) -> Vec<String> {
     let mut names = Vec::new();
-    let mut tokens = Tokens { rest: text }.peekable();
+    let mut tokens = Tokens::of(text).peekable();
     let mut depth = 0;
     while let Some(token) = tokens.next() {
         match token {
@@ -387,59 +418,6 @@ fn after_keyword(text: &str, keyword: &str) -> Vec<String> {
         }
     }
     names
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    Word(String),
-    Quoted(String),
-    Mark(char),
-}
-
-/// Words, quoted identifiers and marks of a statement; string literals are left out.
-struct Tokens<'a> {
-    rest: &'a str,
-}
-
-impl Iterator for Tokens<'_> {
-    type Item = Token;
-
-    fn next(&mut self) -> Option<Token> {
-        loop {
-            self.rest = self.rest.trim_start();
-            let first = self.rest.chars().next()?;
-            if first == '"' || first == '\'' {
-                let mut value = String::new();
-                let mut chars = self.rest[1..].char_indices().peekable();
-                let mut end = self.rest.len();
-                while let Some((at, c)) = chars.next() {
-                    if c != first {
-                        value.push(c);
-                    } else if chars.peek().is_some_and(|&(_, next)| next == first) {
-                        chars.next();
-                        value.push(c);
-                    } else {
-                        end = at + 2;
-                        break;
-                    }
-                }
-                self.rest = &self.rest[end..];
-                if first == '"' {
-                    return Some(Token::Quoted(value));
-                }
-                continue;
-            }
-            let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii();
-            let length = self.rest.find(|c| !word(c)).unwrap_or(self.rest.len());
-            if length == 0 {
-                self.rest = &self.rest[first.len_utf8()..];
-                return Some(Token::Mark(first));
-            }
-            let (head, tail) = self.rest.split_at(length);
-            self.rest = tail;
-            return Some(Token::Word(head.to_owned()));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::timescale::{self, state};
 
 use super::chosen::Chosen;
 use super::exec::{self, Failure, Halt, Session, Shared, Work};
-use super::plan::{self, Plan, Selection};
+use super::plan::{self, Plan, Selection, Unfilled};
 use super::schedule::{Batching, Schedule, Task};
 use super::target::session_options;
 use super::{
@@ -50,6 +50,8 @@ pub struct Restore<'a> {
     pub shared: &'a Shared<'a>,
     /// Objects that all sessions together may lock.
     pub lock_budget: usize,
+    /// Tables whose rows are not in the snapshot.
+    pub unfilled: &'a Unfilled,
     /// The version of TimescaleDB to restore, if any.
     pub timescale: Option<&'a str>,
     /// What the public functions of another version do instead, if it is to be restored so.
@@ -294,6 +296,7 @@ impl Restore<'_> {
     /// Loads rows, builds indexes and adds constraints, in parallel.
     fn main(&self) -> Result<(), Halt> {
         let selection = Selection {
+            unfilled: self.unfilled,
             entries: &self.opened.entries,
             entry: &|n| self.chosen.entries[n] && !self.chosen.after_catalog.contains(&n),
             tables: &self.opened.tables,

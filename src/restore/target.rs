@@ -1,6 +1,6 @@
 //! The target: how it is spoken to, what it can bear, and the database that is made there.
 
-use crate::pg::catalog::quote_ident;
+use crate::pg::catalog::{quote_ident, quote_literal};
 use crate::pg::{Connection, SessionOptions};
 use crate::schema::statements;
 
@@ -52,6 +52,19 @@ pub fn create_database(
 ) -> Result<String, RestoreError> {
     let name = opened.snapshot.source.database.clone();
     if options.clean {
+        let template = conn
+            .query(&format!(
+                "SELECT FROM pg_catalog.pg_database WHERE datname = {} AND datistemplate",
+                quote_literal(&name)
+            ))
+            .map_err(server("could not look at the database to drop"))?;
+        if !template.is_empty() {
+            conn.execute(&format!(
+                "ALTER DATABASE {} IS_TEMPLATE false",
+                quote_ident(&name)
+            ))
+            .map_err(server("could not drop the database, which is a template"))?;
+        }
         conn.execute(&format!("DROP DATABASE IF EXISTS {}", quote_ident(&name)))
             .map_err(server("could not drop the database"))?;
     }

@@ -3,6 +3,7 @@
 pub mod closure;
 pub mod drops;
 pub mod filter_file;
+pub mod globals;
 pub mod graph;
 pub mod ident;
 pub mod list;
@@ -11,3 +12,4 @@ pub mod selection;
 pub mod skip;
 pub mod statements;
 pub mod store;
+pub mod tokens;

@@ -2,7 +2,9 @@
 
 use crate::pg::archive::{Section, SqlText, TocEntry};
 
+use super::globals::unquoted;
 use super::ident::{push_ident, push_qualified};
+use super::tokens::{Token, Tokens};
 
 /// What to leave out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +100,11 @@ impl Renderer {
                 push_ident(out, &entry.tag)
             }));
         } else if !is_comment(&entry.defn) {
-            out.push(entry.defn.clone());
+            let elsewhere = self.options.no_tablespaces.then(|| database_place(entry));
+            out.push(match elsewhere.flatten() {
+                Some((statement, _)) => statement,
+                None => entry.defn.clone(),
+            });
         }
         let own = entry.desc == "TABLE" && self.role.as_deref() == entry.owner.to_str();
         if !self.options.no_owner && !own {
@@ -227,6 +233,27 @@ fn is_comment(defn: &SqlText) -> bool {
         .split(|byte| *byte == b'\n')
         .map(<[u8]>::trim_ascii_start);
     lines.all(|line| line.is_empty() || line.starts_with(b"--"))
+}
+
+/// The statement that makes a database without the tablespace that it names, and that name.
+pub fn database_place(entry: &TocEntry) -> Option<(SqlText, String)> {
+    const KEY: &[u8] = b" TABLESPACE = ";
+    if entry.desc != "DATABASE" {
+        return None;
+    }
+    let text = entry.defn.as_bytes();
+    let mut outside = unquoted(text).map(|(at, _)| at);
+    // pg_dump writes it last.
+    let key = outside.find(|at| text[*at..].starts_with(KEY))?;
+    let end = unquoted(text)
+        .find(|(at, byte)| *at > key && *byte == b';')?
+        .0;
+    let name = String::from_utf8_lossy(&text[key + KEY.len()..end]);
+    let name = match Tokens::of(&name).next()? {
+        Token::Word(name) | Token::Quoted(name) => name,
+        Token::Mark(_) => return None,
+    };
+    Some(([&text[..key], &text[end..]].concat().into(), name))
 }
 
 fn owner(entry: &TocEntry) -> Option<SqlText> {
@@ -424,6 +451,26 @@ mod tests {
             ..Default::default()
         };
         assert!(render(&acl, no_privileges).is_empty());
+    }
+
+    #[test]
+    fn a_database_goes_to_its_tablespace_unless_it_is_not_to() {
+        let defn = "CREATE DATABASE \" TABLESPACE = x;\" WITH TEMPLATE = template0 TABLESPACE = \"a;\"\"b\";\n";
+        let database = entry("DATABASE", None, "x", defn, "");
+        let (statement, name) = database_place(&database).unwrap();
+        assert_eq!(name, "a;\"b");
+        assert_eq!(
+            statement,
+            "CREATE DATABASE \" TABLESPACE = x;\" WITH TEMPLATE = template0;\n"
+        );
+        let options = RenderOptions {
+            no_tablespaces: true,
+            ..Default::default()
+        };
+        assert_eq!(render(&database, options), [statement.to_string()]);
+        assert_eq!(render(&database, RenderOptions::default()), [defn]);
+        let plain = entry("DATABASE", None, "x", "CREATE DATABASE x;", "");
+        assert_eq!(database_place(&plain), None);
     }
 
     #[test]

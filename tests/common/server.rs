@@ -152,9 +152,10 @@ impl TestServer {
     /// Connection string of a database over the Unix socket.
     pub fn conninfo(&self, dbname: &str) -> String {
         format!(
-            "host='{}' port={} user={SUPERUSER} dbname='{dbname}'",
+            "host='{}' port={} user={SUPERUSER} {}",
             self.socket_dir.display(),
-            self.port
+            self.port,
+            super::testbed::conninfo(dbname)
         )
     }
 

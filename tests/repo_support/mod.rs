@@ -188,6 +188,8 @@ pub fn finish(
         warnings: vec![],
         sections: vec![],
         conditions: vec![],
+        without_rows: vec![],
+        cluster: None,
         root,
     })
 }

@@ -1,19 +1,24 @@
-//! Finding the right `pg_dump`, and running it for the schema.
+//! Finding the right `pg_dump` and `pg_dumpall`, and running them: for the schema of a database, and for what the
+//! databases of a cluster share.
 
 mod child;
+mod error;
+mod globals;
 mod relay;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 pub use child::{PgDumpKiller, RunningPgDump};
+pub use error::{PgDumpError, Program};
+pub use globals::PgDumpall;
 pub use relay::RelayError;
 
-use super::archive::ArchiveError;
+use super::Settings;
 
 /// Where installations of PostgreSQL keep their programs; `*` stands for one name.
 const USUAL_PLACES: &[&str] = &[
@@ -30,111 +35,35 @@ const USUAL_PLACES: &[&str] = &[
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 ];
 
-/// Why there is no schema from `pg_dump`.
-#[derive(Debug, thiserror::Error)]
-pub enum PgDumpError {
-    /// No suitable program on this machine.
-    #[error(
-        "no pg_dump of PostgreSQL {needed} or later found (there is: {found}); install it (Debian, \
-         Ubuntu: postgresql-client-{needed}; Red Hat: postgresql{needed}; macOS: libpq), or name \
-         one with --pg-dump, for example --pg-dump 'docker exec -i CONTAINER pg_dump -U postgres'"
-    )]
-    Missing {
-        /// The server's major version.
-        needed: i32,
-        /// The programs seen, with their versions.
-        found: String,
-    },
-    /// The given command is no command line.
-    #[error("--pg-dump {command:?} is not a command line: {reason}; quote it as for a shell")]
-    Command {
-        /// As given.
-        command: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The given command does not tell its version.
-    #[error("--pg-dump {command:?} does not answer to --version as pg_dump does: {answer}")]
-    NoVersion {
-        /// As given.
-        command: String,
-        /// What it printed.
-        answer: String,
-    },
-    /// The given command is older than the server.
-    #[error(
-        "--pg-dump {command:?} is version {version}, and the server is version {needed}; \
-         pg_dump must not be older than the server: name a newer one"
-    )]
-    TooOld {
-        /// As given.
-        command: String,
-        /// Its major version.
-        version: i32,
-        /// The server's major version.
-        needed: i32,
-    },
-    /// The program does not start, or cannot be waited for.
-    #[error("cannot run {program}: {source}")]
-    Run {
-        /// The command line.
-        program: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// It ran, and failed.
-    #[error("{program} failed ({status}): {stderr}")]
-    Failed {
-        /// The command line.
-        program: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// What it printed on stderr.
-        stderr: String,
-    },
-    /// It ended well, but what it wrote cannot be read.
-    #[error("{program}: {source}")]
-    Output {
-        /// The command line.
-        program: String,
-        /// What is wrong with it.
-        #[source]
-        source: ArchiveError,
-    },
-    /// It could not work in a session of pgtide's.
-    #[error("{program}: {source}")]
-    Relay {
-        /// The command line.
-        program: String,
-        /// Why.
-        #[source]
-        source: RelayError,
-    },
-}
+const PG_DUMP: Program = Program {
+    name: "pg_dump",
+    option: "--pg-dump",
+};
 
-impl PgDumpError {
-    /// Whether the exported MVCC snapshot was gone: the session that exported it has ended.
-    pub fn is_snapshot_gone(&self) -> bool {
-        matches!(self, PgDumpError::Failed { stderr, .. } if stderr.contains("SET TRANSACTION SNAPSHOT"))
-    }
-
-    /// Whether the session that it was to work in was lost.
-    pub fn is_session_lost(&self) -> bool {
-        matches!(
-            self,
-            PgDumpError::Relay {
-                source: RelayError::Session(_),
-                ..
+/// What a child said on stderr without failing, a remark each: a warning with its details is one.
+///
+/// That foreign keys form a circle is left out: it matters to who loads rows into tables that have them already.
+pub fn remarks(stderr: &str) -> Vec<String> {
+    let mut remarks: Vec<String> = Vec::new();
+    for line in stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        let more = [": detail: ", ": hint: "].iter().find_map(|mark| {
+            let (_, text) = line.split_once(mark)?;
+            Some(text)
+        });
+        match (more, remarks.last_mut()) {
+            (Some(more), Some(remark)) => {
+                remark.push_str("; ");
+                remark.push_str(more);
             }
-        )
+            _ => remarks.push(line.replacen(": warning: ", ": ", 1)),
+        }
     }
-
-    /// Whether it failed to lock the tables in time, so that another attempt may succeed.
-    pub fn is_lock_timeout(&self) -> bool {
-        // pg_dump does not print the SQLSTATE, and the server's words depend on lc_messages; the statement itself does
-        // not. A refusal comes with the same statement, but another attempt meets it at once again.
-        matches!(self, PgDumpError::Failed { stderr, .. } if stderr.contains("LOCK TABLE "))
-    }
+    remarks.retain(|remark| !remark.contains("circular foreign-key constraints"));
+    remarks
 }
 
 /// How a child process reaches the database.
@@ -144,6 +73,19 @@ pub struct ChildConnection {
     pub env: Vec<(String, String)>,
     /// A connection string that names the database, without secrets: arguments are for everybody to read.
     pub conninfo: String,
+}
+
+impl ChildConnection {
+    /// A connection of the child's own, by these settings.
+    pub fn new(settings: &Settings) -> Self {
+        let env = settings.child_env().into_iter();
+        Self {
+            env: env
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .collect(),
+            conninfo: settings.child_conninfo(),
+        }
+    }
 }
 
 impl fmt::Debug for ChildConnection {
@@ -184,15 +126,25 @@ impl PgDump {
         path: Option<&OsStr>,
         server_version: i32,
     ) -> Result<PgDump, PgDumpError> {
+        Self::find_program(PG_DUMP, explicit, path, server_version)
+    }
+
+    fn find_program(
+        program: Program,
+        explicit: Option<&str>,
+        path: Option<&OsStr>,
+        server_version: i32,
+    ) -> Result<PgDump, PgDumpError> {
         let needed = server_version / 10_000;
         match explicit {
-            Some(command) => Self::explicit(command, needed),
-            None => Self::lowest(candidates(path), needed),
+            Some(command) => Self::explicit(program, command, needed),
+            None => Self::lowest(program, candidates(program, path), needed),
         }
     }
 
-    fn explicit(command: &str, needed: i32) -> Result<PgDump, PgDumpError> {
+    fn explicit(program: Program, command: &str, needed: i32) -> Result<PgDump, PgDumpError> {
         let refused = |reason: String| PgDumpError::Command {
+            program,
             command: command.into(),
             reason,
         };
@@ -207,6 +159,7 @@ impl PgDump {
         })?;
         match parse_major(&answer) {
             Some(version) if version < needed => Err(PgDumpError::TooOld {
+                program,
                 command: command.into(),
                 version,
                 needed,
@@ -217,13 +170,18 @@ impl PgDump {
                 local: false,
             }),
             None => Err(PgDumpError::NoVersion {
+                program,
                 command: command.into(),
                 answer: answer.trim().into(),
             }),
         }
     }
 
-    fn lowest(candidates: Vec<PathBuf>, needed: i32) -> Result<PgDump, PgDumpError> {
+    fn lowest(
+        program: Program,
+        candidates: Vec<PathBuf>,
+        needed: i32,
+    ) -> Result<PgDump, PgDumpError> {
         let mut best: Option<PgDump> = None;
         let mut found = Vec::new();
         for path in candidates {
@@ -241,6 +199,7 @@ impl PgDump {
             }
         }
         best.ok_or_else(|| PgDumpError::Missing {
+            program,
             needed,
             found: if found.is_empty() {
                 "none".into()
@@ -267,8 +226,7 @@ impl PgDump {
         connection: &ChildConnection,
         request: &SchemaRequest,
     ) -> Result<RunningPgDump, PgDumpError> {
-        let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]);
+        let mut command = self.command(connection);
         // --create adds the database's own entries, which describe it and are restored on demand only.
         command.args([
             "--section=pre-data",
@@ -287,15 +245,22 @@ impl PgDump {
         }
         command.args(&request.extra);
         command.arg(format!("--dbname={}", connection.conninfo));
+        RunningPgDump::start(command, self.to_string())
+    }
+
+    /// The command, in the environment of that connection.
+    fn command(&self, connection: &ChildConnection) -> Command {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]);
         for (name, _) in std::env::vars_os() {
             if is_connection_variable(&name.to_string_lossy()) {
                 command.env_remove(name);
             }
         }
         command.envs(connection.env.iter().map(|(name, value)| (name, value)));
-        // Messages that can be searched; pg_dump writes the archive in the database's encoding in any locale.
+        // Messages that can be searched; what is written on stdout is in the encoding that is asked for in any locale.
         command.env("LC_ALL", "C");
-        RunningPgDump::start(command, self.to_string())
+        command
     }
 }
 
@@ -338,7 +303,7 @@ fn parse_major(answer: &str) -> Option<i32> {
     rest[..digits].parse().ok()
 }
 
-fn candidates(path: Option<&OsStr>) -> Vec<PathBuf> {
+fn candidates(program: Program, path: Option<&OsStr>) -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = path
         .into_iter()
         .flat_map(std::env::split_paths)
@@ -350,7 +315,7 @@ fn candidates(path: Option<&OsStr>) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
     let mut result = Vec::new();
     for directory in directories {
-        let path = directory.join("pg_dump");
+        let path = directory.join(program.name);
         let Ok(real) = path.canonicalize() else {
             continue;
         };
@@ -418,9 +383,15 @@ mod tests {
             version(dir.path(), "c", "17.4 (Debian 17.4-1)"),
             script(dir.path(), "d", "exit 1"),
         ];
-        assert_eq!(PgDump::lowest(paths.clone(), 15).unwrap().major(), 17);
-        assert_eq!(PgDump::lowest(paths.clone(), 18).unwrap().major(), 19);
-        let error = PgDump::lowest(paths, 20).unwrap_err().to_string();
+        assert_eq!(
+            PgDump::lowest(PG_DUMP, paths.clone(), 15).unwrap().major(),
+            17
+        );
+        assert_eq!(
+            PgDump::lowest(PG_DUMP, paths.clone(), 18).unwrap().major(),
+            19
+        );
+        let error = PgDump::lowest(PG_DUMP, paths, 20).unwrap_err().to_string();
         assert!(
             error.contains("postgresql-client-20") && error.contains("c 17"),
             "{error}"
@@ -459,7 +430,7 @@ mod tests {
         let body = "case $1 in --version) echo 'pg_dump (PostgreSQL) 17.4';; \
                     *) echo \"pg_dump: error: LOCK TABLE $PGHOST $PGPASSWORD\" >&2; exit 3;; esac";
         let path = script(dir.path(), "pg_dump", body);
-        let dump = PgDump::explicit(path.to_str().unwrap(), 17).unwrap();
+        let dump = PgDump::explicit(PG_DUMP, path.to_str().unwrap(), 17).unwrap();
         let connection = ChildConnection {
             env: vec![("PGHOST".into(), "here".into())],
             conninfo: "dbname='db'".into(),
@@ -479,7 +450,7 @@ mod tests {
         let body =
             "case $1 in --version) echo 'pg_dump (PostgreSQL) 17.4';; *) exec sleep 60;; esac";
         let path = script(dir.path(), "pg_dump", body);
-        let dump = PgDump::explicit(path.to_str().unwrap(), 17).unwrap();
+        let dump = PgDump::explicit(PG_DUMP, path.to_str().unwrap(), 17).unwrap();
         let running = dump
             .schema(&ChildConnection::default(), &SchemaRequest::default())
             .unwrap();
@@ -490,6 +461,19 @@ mod tests {
         let error = thread.join().unwrap().unwrap_err();
         assert!(matches!(error, PgDumpError::Failed { .. }), "{error}");
         assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_warning_and_its_details_are_one_remark() {
+        let stderr = "pg_dump: warning: there are circular foreign-key constraints on this table:\n\
+                      pg_dump: detail: employees\n\
+                      pg_dump: hint: You might not be able to restore.\n\
+                      pg_dump: warning: subscriptions not dumped\npg_dump: hint: be one\n";
+        assert_eq!(
+            remarks(stderr),
+            ["pg_dump: subscriptions not dumped; be one"]
+        );
+        assert!(remarks("").is_empty());
     }
 
     #[test]
