@@ -2,6 +2,7 @@
 
 mod collect;
 mod encode;
+mod facts;
 mod gather;
 mod plan;
 mod read;

@@ -10,7 +10,7 @@ use crate::schema::selection::{Known, Selection};
 use crate::timescale::missing;
 use crate::timescale::reading::Reading;
 
-use super::types;
+use super::{facts, types};
 
 /// Heap pages of a segment where TOAST does not matter: 2 MiB.
 const SEGMENT_PAGES: u32 = 256;
@@ -230,6 +230,8 @@ pub fn plan(
     }
     let missing = reading.missing.as_ref().filter(|_| selection.sections.data);
     tables.extend(missing.map(|query| missing_values(query)));
+    tables.extend(facts::types(&type_rows, &oids));
+    tables.extend(facts::config_references(&tables));
     if selection.wants_large_objects() && catalog::has_large_objects(conn)? {
         tables.extend(large_objects(conn, &type_rows, facts, previous)?);
     }
@@ -376,7 +378,7 @@ fn missing_values(query: &str) -> PlannedTable {
 }
 
 /// A catalog of PostgreSQL's own. The guard of files is not for these: nobody rewrites them under a lock of ours.
-fn catalog_relation(oid: u32, name: &str) -> Relation {
+pub fn catalog_relation(oid: u32, name: &str) -> Relation {
     Relation {
         oid,
         schema: "pg_catalog".to_owned(),
@@ -391,7 +393,12 @@ fn catalog_relation(oid: u32, name: &str) -> Relation {
 }
 
 /// Facts of the catalogs, asked by a query and kept as a table of text.
-fn facts_table(relation: Relation, role: TableRole, names: &[&str], query: &str) -> PlannedTable {
+pub fn facts_table(
+    relation: Relation,
+    role: TableRole,
+    names: &[&str],
+    query: &str,
+) -> PlannedTable {
     let columns: Vec<Column> = names
         .iter()
         .map(|&name| Column {

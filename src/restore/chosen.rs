@@ -122,6 +122,8 @@ impl Chosen {
             | TableRole::LargeObjects
             | TableRole::LargeObjectMetadata
             | TableRole::MissingValues => whole,
+            // Facts for an export.
+            TableRole::Types | TableRole::ConfigReferences => false,
         });
         Ok(Self {
             tables: tables.collect(),

@@ -41,8 +41,10 @@ pub fn items<'t>(model: &Model, tables: impl Iterator<Item = &'t TableRecord>) -
             (TableRole::LargeObjects | TableRole::LargeObjectMetadata, _) => {
                 "(large objects)".to_owned()
             }
-            // What the chunks' own columns say.
-            (TableRole::MissingValues, _) => continue,
+            // What the chunks' own columns say, and facts of the schema.
+            (TableRole::MissingValues | TableRole::Types | TableRole::ConfigReferences, _) => {
+                continue;
+            }
         };
         let item = found.entry(name.clone()).or_insert_with(|| Item {
             name,
