@@ -8,6 +8,7 @@ macro_rules! outln {
 mod check;
 mod common;
 mod dump;
+mod export;
 mod init;
 mod list;
 mod progress;
@@ -47,6 +48,8 @@ enum Command {
     Dump(Box<dump::Args>),
     /// Restore a snapshot into a database
     Restore(Box<restore::Args>),
+    /// Write a snapshot as SQL, as an archive for pg_restore, or tables as CSV
+    Export(Box<export::Args>),
     /// List the snapshots of a repository
     Snapshots(snapshots::Args),
     /// Show what a snapshot holds
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Snapshots(args) => snapshots::run(&args),
         Command::Show(args) => show::run(&args),
         Command::List(args) => list::run(&args),
@@ -142,7 +146,8 @@ failed!(
     serde_json::Error,
     pgtide::pg::Error,
     pgtide::restore::RestoreError,
-    pgtide::dump::DumpError
+    pgtide::dump::DumpError,
+    pgtide::export::ExportError
 );
 
 impl From<pgtide::repo::RepoError> for Failure {

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 
-use crate::pg::catalog::{self, TypeRow};
-use crate::repo::model::TableRole;
+use crate::pg::catalog::{self, Relation, TypeRow};
+use crate::repo::model::{Column, TableRole};
+use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
+use crate::timescale::missing;
 
-use super::plan::{PlannedTable, catalog_relation, facts_table};
+use super::plan::{PlannedTable, SEGMENT_PAGES};
 
 /// Columns of the table of types; see [`TableRole::Types`] and `docs/format.md`.
 const TYPE_COLUMNS: &[&str] = &[
@@ -82,4 +84,66 @@ pub fn config_references(tables: &[PlannedTable]) -> Option<PlannedTable> {
             &query,
         )
     })
+}
+
+/// What rows of some tables have in columns which were added after them.
+pub fn missing_values(query: &str) -> PlannedTable {
+    facts_table(
+        catalog_relation(catalog::ATTRIBUTE_OID, "pg_attribute"),
+        TableRole::MissingValues,
+        &missing::COLUMNS,
+        query,
+    )
+}
+
+/// A catalog of PostgreSQL's own. The guard of files is not for these: nobody rewrites them under a lock of ours.
+pub fn catalog_relation(oid: u32, name: &str) -> Relation {
+    Relation {
+        oid,
+        schema: "pg_catalog".to_owned(),
+        name: name.to_owned(),
+        kind: 'r',
+        unlogged: false,
+        heap: true,
+        filenode: 0,
+        config: None,
+        fingerprint: String::new(),
+    }
+}
+
+/// Facts of the catalogs, asked by a query and kept as a table of text.
+pub fn facts_table(
+    relation: Relation,
+    role: TableRole,
+    names: &[&str],
+    query: &str,
+) -> PlannedTable {
+    let columns: Vec<Column> = names
+        .iter()
+        .map(|&name| Column {
+            name: name.to_owned(),
+            type_name: "text".to_owned(),
+            kind: ColumnKind::Text,
+            shape: Shape::Plain,
+        })
+        .collect();
+    let digest_columns: Vec<(String, Shape)> = columns
+        .iter()
+        .map(|c| (c.name.clone(), Shape::Plain))
+        .collect();
+    PlannedTable {
+        relation,
+        role,
+        kinds: vec![ColumnKind::Text; columns.len()],
+        columns,
+        query: Some(query.to_owned()),
+        format: Format::Text,
+        digest: DigestPlan::new(Format::Text, &digest_columns),
+        load_through: None,
+        segments: 1,
+        segment_pages: SEGMENT_PAGES,
+        bytes: 0,
+        condition: None,
+        previous: None,
+    }
 }

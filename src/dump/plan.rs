@@ -7,13 +7,13 @@ use crate::pg::{Connection, Error};
 use crate::repo::model::{Column, TableRecord, TableRole};
 use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
 use crate::schema::selection::{Known, Selection};
-use crate::timescale::missing;
 use crate::timescale::reading::Reading;
 
-use super::{facts, types};
+use super::facts::{self, catalog_relation, facts_table};
+use super::types;
 
 /// Heap pages of a segment where TOAST does not matter: 2 MiB.
-const SEGMENT_PAGES: u32 = 256;
+pub const SEGMENT_PAGES: u32 = 256;
 /// Tables in one unit, at most: a unit locks them all in one statement.
 const UNIT_TABLES: usize = 100;
 /// Bytes of heap and TOAST of a unit, at most.
@@ -229,7 +229,7 @@ pub fn plan(
         tables.push(planned);
     }
     let missing = reading.missing.as_ref().filter(|_| selection.sections.data);
-    tables.extend(missing.map(|query| missing_values(query)));
+    tables.extend(missing.map(|query| facts::missing_values(query)));
     tables.extend(facts::types(&type_rows, &oids));
     tables.extend(facts::config_references(&tables));
     if selection.wants_large_objects() && catalog::has_large_objects(conn)? {
@@ -365,68 +365,6 @@ fn large_objects(
         catalog::LARGE_OBJECT_METADATA_QUERY,
     );
     Ok([pages, metadata])
-}
-
-/// What rows of some tables have in columns which were added after them.
-fn missing_values(query: &str) -> PlannedTable {
-    facts_table(
-        catalog_relation(catalog::ATTRIBUTE_OID, "pg_attribute"),
-        TableRole::MissingValues,
-        &missing::COLUMNS,
-        query,
-    )
-}
-
-/// A catalog of PostgreSQL's own. The guard of files is not for these: nobody rewrites them under a lock of ours.
-pub fn catalog_relation(oid: u32, name: &str) -> Relation {
-    Relation {
-        oid,
-        schema: "pg_catalog".to_owned(),
-        name: name.to_owned(),
-        kind: 'r',
-        unlogged: false,
-        heap: true,
-        filenode: 0,
-        config: None,
-        fingerprint: String::new(),
-    }
-}
-
-/// Facts of the catalogs, asked by a query and kept as a table of text.
-pub fn facts_table(
-    relation: Relation,
-    role: TableRole,
-    names: &[&str],
-    query: &str,
-) -> PlannedTable {
-    let columns: Vec<Column> = names
-        .iter()
-        .map(|&name| Column {
-            name: name.to_owned(),
-            type_name: "text".to_owned(),
-            kind: ColumnKind::Text,
-            shape: Shape::Plain,
-        })
-        .collect();
-    let digest_columns: Vec<(String, Shape)> = columns
-        .iter()
-        .map(|c| (c.name.clone(), Shape::Plain))
-        .collect();
-    PlannedTable {
-        relation,
-        role,
-        kinds: vec![ColumnKind::Text; columns.len()],
-        columns,
-        query: Some(query.to_owned()),
-        format: Format::Text,
-        digest: DigestPlan::new(Format::Text, &digest_columns),
-        load_through: None,
-        segments: 1,
-        segment_pages: SEGMENT_PAGES,
-        bytes: 0,
-        condition: None,
-        previous: None,
-    }
 }
 
 /// A power of two, so that heap plus TOAST of a segment stays near that of 256 pages without TOAST.

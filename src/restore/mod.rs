@@ -1,10 +1,10 @@
 //! The restore: look first, then entries, rows and all that follows them, in one graph.
 
-mod chosen;
+pub(crate) mod chosen;
 mod exec;
-mod hypertables;
+pub(crate) mod hypertables;
 mod large_objects;
-mod load;
+pub(crate) mod load;
 mod mark;
 mod plan;
 mod portable;
@@ -192,7 +192,7 @@ pub struct Opened {
     pub catalog: Catalog,
     /// What it says of hypertables and chunks.
     pub model: Model,
-    reader: Reader,
+    pub(crate) reader: Reader,
 }
 
 /// Reads a snapshot's entries and tables.

@@ -1,8 +1,8 @@
 //! Floating-point numbers in the fewest digits that tell them from their neighbours.
 //!
 //! As PostgreSQL prints them since version 12: the digits never lie on the border between two numbers, where it would
-//! be left to the reader's rounding which of them they mean; an exponent is written below 1e-4, and from the number of
-//! digits on that the type always keeps (15 and 6).
+//! be left to the reader's rounding which of them they mean; of two that are equally near the even one is taken; an
+//! exponent is written below 1e-4, and from the number of digits on that the type always keeps (15 and 6).
 
 use std::io::Write;
 
@@ -83,9 +83,37 @@ macro_rules! shortest {
                     precision += 1;
                 }
             }
+            let mantissa = value.to_bits() & ((1 << $mantissa_bits) - 1) | 1 << $mantissa_bits;
+            if let Some(even) = even_of_two(u64::from(mantissa), exponent, parts.1) {
+                let digits = even.to_string();
+                let count = digits.trim_end_matches('0').len();
+                let text = format!("{even}e{}", parts.2 - digits.len() as i32 + 1);
+                if digits.len() == parts.1 && text.parse() == Ok(value) {
+                    parts.0[..count].copy_from_slice(&digits.as_bytes()[..count]);
+                    parts.1 = count;
+                }
+            }
             layout(&parts.0[..parts.1], parts.2, $fixed, out);
         }
     };
+}
+
+/// For a number that lies exactly between two of so many decimal digits: the one of the two whose last digit is even.
+/// The number is `mantissa` times two to the power of `exponent`.
+fn even_of_two(mantissa: u64, exponent: i32, digits: usize) -> Option<u64> {
+    // Without factors of two it has no decimals but those that the exponent gives it.
+    let exponent = exponent + mantissa.trailing_zeros() as i32;
+    let odd = u128::from(mantissa >> mantissa.trailing_zeros());
+    let decimal = match exponent {
+        -27..0 => odd * 5u128.pow(exponent.unsigned_abs()),
+        0..24 if odd % 5u128.pow(exponent.unsigned_abs()) == 0 => {
+            odd / 5u128.pow(exponent.unsigned_abs())
+        }
+        _ => return None,
+    };
+    let between = decimal % 10 == 5 && decimal.ilog10() as usize == digits;
+    let lower = u64::try_from(decimal / 10).ok()?;
+    between.then_some(lower + lower % 2)
 }
 
 shortest!(float8, f64, u64, 52, 1023, 15, 17);
@@ -164,6 +192,8 @@ mod tests {
     fn digits_never_lie_between_two_numbers() {
         // 2^59 and 2^60, whose shortest forms are exact borders.
         assert_eq!(double(576_460_752_303_423_488.0), "5.764607523034235e+17");
+        // 2^-25, which lies between two numbers of 17 digits.
+        assert_eq!(double(2f64.powi(-25)), "2.9802322387695312e-08");
         assert_eq!(double(9_007_199_254_740_993.0), "9.007199254740992e+15");
     }
 

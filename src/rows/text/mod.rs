@@ -20,7 +20,7 @@ mod tests;
 
 use input::Input;
 
-pub use row::{RowStyle, TextRows, csv_header};
+pub use row::{RowStyle, TextRows, copy_value, csv_header};
 
 /// How values of a type are printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ pub enum TextType {
 #[error(
     "a value cannot be printed: {0}\nhint: pgtide check --read-data tells whether the repository is damaged; if it is not, please report this"
 )]
-pub struct NotAValue(pub(super) &'static str);
+pub struct NotAValue(pub &'static str);
 
 impl TextType {
     /// Appends the text of a value.

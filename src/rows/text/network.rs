@@ -55,12 +55,9 @@ fn v6(bytes: [u8; 16], out: &mut Vec<u8>) {
         if n == start {
             out.extend_from_slice(b"::");
             n += len;
-            if embedded && n > 6 {
-                n = 6;
-            }
             continue;
         }
-        if n > 0 && n != start + len && !(embedded && n == 6 && len > 5) {
+        if n > 0 && n != start + len {
             out.push(b':');
         }
         if embedded && n == 6 {
@@ -107,7 +104,8 @@ mod tests {
             ("1:0:2:3:4:5:6:7", "1:0:2:3:4:5:6:7"),
             ("::1.2.3.4", "::1.2.3.4"),
             ("::ffff:1.2.3.4", "::ffff:1.2.3.4"),
-            ("::2", "::0.0.0.2"),
+            ("::2", "::2"),
+            ("::1:2", "::0.1.0.2"),
             ("fe80::1", "fe80::1"),
         ] {
             assert_eq!(printed(address), text);

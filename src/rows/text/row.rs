@@ -30,6 +30,8 @@ pub struct TextRows<'t> {
     /// The beginning of something that came in parts.
     gathered: Vec<u8>,
     out: Vec<u8>,
+    /// Lines so far.
+    rows: u64,
 }
 
 /// Where in a row of parts the last part ended.
@@ -55,6 +57,7 @@ impl<'t> TextRows<'t> {
             state: State::Idle,
             gathered: Vec::new(),
             out: Vec::new(),
+            rows: 0,
         }
     }
 
@@ -80,6 +83,17 @@ impl<'t> TextRows<'t> {
             State::Idle if self.gathered.is_empty() => Ok(()),
             _ => Err(NotAValue("a row breaks off")),
         }
+    }
+
+    /// Lines that were printed; nothing where text is passed on as it came.
+    pub fn rows(&self) -> Option<u64> {
+        let passed = (self.format, self.style) == (Format::Text, RowStyle::Text);
+        (!passed).then_some(self.rows)
+    }
+
+    fn end_line(&mut self) {
+        self.out.push(b'\n');
+        self.rows += 1;
     }
 
     fn flush<E>(
@@ -113,7 +127,7 @@ impl<'t> TextRows<'t> {
                     }
                 }
             }
-            self.out.push(b'\n');
+            self.end_line();
             self.flush(FLUSH, emit)?;
         }
         Ok(())
@@ -174,7 +188,7 @@ impl<'t> TextRows<'t> {
                     self.state = State::Field(0);
                 }
                 State::Field(field) if field == self.types.len() => {
-                    self.out.push(b'\n');
+                    self.end_line();
                     self.state = State::Idle;
                     if !part.is_empty() {
                         return Err(NotAValue("a part goes on behind its row").into());
@@ -290,7 +304,7 @@ impl<'t> TextRows<'t> {
                 unescape(field, &mut self.out);
                 quote_tail(start, self.types.len() == 1, &mut self.out);
             }
-            self.out.push(b'\n');
+            self.end_line();
             self.flush(FLUSH, emit)?;
         }
         Ok(())
@@ -379,7 +393,8 @@ fn escape_tail(start: usize, out: &mut Vec<u8>) {
 fn quote_tail(start: usize, alone: bool, out: &mut Vec<u8>) {
     let text = &out[start..];
     let special = |byte: &u8| matches!(byte, b',' | b'"' | b'\n' | b'\r');
-    if !text.is_empty() && !text.iter().any(special) && !(alone && text == b"\\.") {
+    let quoted = text.is_empty() || text.iter().any(special) || (alone && text == b"\\.");
+    if !quoted {
         return;
     }
     let tail = out.split_off(start);
@@ -391,6 +406,15 @@ fn quote_tail(start: usize, alone: bool, out: &mut Vec<u8>) {
         out.push(byte);
     }
     out.push(b'"');
+}
+
+/// The value of a field of COPY's text format, in any encoding of a server; `None` is NULL.
+pub fn copy_value(field: &[u8]) -> Option<Vec<u8>> {
+    (field != b"\\N").then(|| {
+        let mut value = Vec::with_capacity(field.len());
+        unescape(field, &mut value);
+        value
+    })
 }
 
 /// Appends the value of a field of COPY's text format.
