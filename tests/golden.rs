@@ -6,35 +6,10 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use common::equal::digests;
-use common::program::Repo;
+use common::program::golden;
 use common::testbed::Server;
-
-/// A copy of a golden repository, as tests write sessions and more.
-fn golden(name: &str) -> Repo {
-    let repo = Repo::new();
-    std::fs::remove_dir_all(repo.path()).unwrap();
-    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
-    copy(&from, &repo.path());
-    repo
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
 
 #[test]
 fn a_repository_of_format_1_opens_and_every_byte_of_it_is_sound() {
@@ -86,6 +61,8 @@ fn a_repository_of_format_1_restores() {
         let rows = |id: &str| {
             let mut digests = digests(&repo, id);
             digests.remove("pg_catalog.pg_largeobject_metadata");
+            // Facts of types were not kept then.
+            digests.remove("pg_catalog.pg_type");
             digests
         };
         assert_eq!(rows(&id), rows(&again));

@@ -9,6 +9,7 @@ mod check;
 mod cluster;
 mod common;
 mod dump;
+mod export;
 mod init;
 mod list;
 mod progress;
@@ -48,6 +49,8 @@ enum Command {
     Dump(Box<dump::Args>),
     /// Restore a snapshot into a database, or a whole cluster
     Restore(Box<restore::Args>),
+    /// Write a snapshot as SQL, as an archive for pg_restore, or tables as CSV
+    Export(Box<export::Args>),
     /// List the snapshots of a repository
     Snapshots(snapshots::Args),
     /// Show what a snapshot holds
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Snapshots(args) => snapshots::run(&args),
         Command::Show(args) => show::run(&args),
         Command::List(args) => list::run(&args),
@@ -143,7 +147,8 @@ failed!(
     serde_json::Error,
     pgtide::pg::Error,
     pgtide::restore::RestoreError,
-    pgtide::dump::DumpError
+    pgtide::dump::DumpError,
+    pgtide::export::ExportError
 );
 
 impl From<pgtide::repo::RepoError> for Failure {

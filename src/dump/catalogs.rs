@@ -106,7 +106,7 @@ pub fn planner_statistics(
 }
 
 /// A catalog of PostgreSQL's own. The guard of files is not for these: nobody rewrites them under a lock of ours.
-fn catalog_relation(oid: u32, name: &str) -> Relation {
+pub fn catalog_relation(oid: u32, name: &str) -> Relation {
     Relation {
         oid,
         schema: "pg_catalog".to_owned(),
@@ -121,7 +121,12 @@ fn catalog_relation(oid: u32, name: &str) -> Relation {
 }
 
 /// Facts of the catalogs, asked by a query and kept as a table of text.
-fn facts_table(relation: Relation, role: TableRole, names: &[&str], query: &str) -> PlannedTable {
+pub fn facts_table(
+    relation: Relation,
+    role: TableRole,
+    names: &[&str],
+    query: &str,
+) -> PlannedTable {
     let columns: Vec<Column> = names
         .iter()
         .map(|&name| Column {

@@ -5,6 +5,7 @@ mod catalogs;
 pub mod cluster;
 mod collect;
 mod encode;
+mod facts;
 mod gather;
 mod plan;
 mod read;

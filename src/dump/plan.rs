@@ -10,6 +10,7 @@ use crate::schema::selection::{Known, Selection};
 use crate::timescale::reading::Reading;
 
 use super::catalogs::{large_objects, missing_values, planner_statistics};
+use super::facts;
 use super::types;
 
 /// Heap pages of a segment where TOAST does not matter: 2 MiB.
@@ -249,6 +250,8 @@ pub fn plan(
     }
     let missing = reading.missing.as_ref().filter(|_| selection.sections.data);
     tables.extend(missing.map(|query| missing_values(query)));
+    tables.extend(facts::types(&type_rows, &oids));
+    tables.extend(facts::config_references(&tables));
     if selection.wants_large_objects() && catalog::has_large_objects(conn)? {
         tables.extend(large_objects(conn, &type_rows, facts, selection, previous)?);
     }

@@ -230,9 +230,10 @@ impl Shared<'_> {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         let mut conn = snapshot::connect_same(self.settings, &session_options(), &mut watcher)?;
         // Only ranges of TIDs go through the planner, perhaps with a condition: they must not become filters over whole
-        // tables, nor rows come in the order of an index.
+        // tables, nor rows come in the order of an index. What is switched off counts as expensive, and expensive queries
+        // would be compiled: the description of each large object anew.
         conn.execute(
-            "SET enable_seqscan = off; SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off",
+            "SET enable_seqscan = off; SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off; SET jit = off",
         )
             .map_err(|source| SnapshotError::Server {
                 context: "could not prepare a reading session".to_owned(),

@@ -201,9 +201,9 @@ pub fn attributes(
     Ok(found)
 }
 
-/// All types that columns of the given relations are made of, recursively.
-pub fn types(conn: &mut Connection, oids: &[u32]) -> Result<HashMap<u32, TypeRow>, Error> {
-    let rows = conn.query(&format!(
+/// The beginning of a query: `used(oid)`, all types that columns of the given relations are made of, recursively.
+pub fn with_used_types(oids: &[u32]) -> String {
+    format!(
         "WITH RECURSIVE used(oid) AS (
            SELECT DISTINCT a.atttypid FROM pg_catalog.pg_attribute a
            WHERE a.attrelid = ANY ('{}'::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdropped
@@ -217,7 +217,15 @@ pub fn types(conn: &mut Connection, oids: &[u32]) -> Result<HashMap<u32, TypeRow
              UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
                WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
            ) x
-         )
+         )",
+        oid_array(oids)
+    )
+}
+
+/// All types that columns of the given relations are made of, recursively.
+pub fn types(conn: &mut Connection, oids: &[u32]) -> Result<HashMap<u32, TypeRow>, Error> {
+    let rows = conn.query(&format!(
+        "{}
          SELECT t.oid, t.typname, n.nspname = 'pg_catalog' AND t.oid < 16384, e.extname, t.typtype,
            CASE WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN t.typelem ELSE 0 END,
            CASE t.typtype
@@ -234,7 +242,7 @@ pub fn types(conn: &mut Connection, oids: &[u32]) -> Result<HashMap<u32, TypeRow
          LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
            AND d.objid = t.oid AND d.deptype = 'e'
          LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid",
-        oid_array(oids)
+        with_used_types(oids)
     ))?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
@@ -470,6 +478,10 @@ pub const LARGE_OBJECT_OID: u32 = 2613;
 pub const LARGE_OBJECT_METADATA_OID: u32 = 2995;
 /// OID of `pg_attribute`, the same in every database.
 pub const ATTRIBUTE_OID: u32 = 1249;
+/// OID of `pg_type`, the same in every database.
+pub const TYPE_OID: u32 = 1247;
+/// OID of `pg_constraint`, the same in every database.
+pub const CONSTRAINT_OID: u32 = 2606;
 /// The query for what belongs to each large object besides its pages. Roles are named in the privileges as `aclitem`
 /// prints them; labels are pairs of provider and label. A column that is not `wanted` is null.
 pub fn large_object_metadata_query(wanted: impl Fn(&str) -> bool) -> String {

@@ -202,6 +202,12 @@ pub enum TableRole {
     MissingValues,
     /// What the planner knows of relations and their columns.
     Statistics,
+    /// What the types of columns are made of, as far as they did not come with the server: an export prints values with
+    /// it, a restore does without.
+    Types,
+    /// Which configuration tables of extensions refer to which: the order in which an export writes them. A restore
+    /// asks its target.
+    ConfigReferences,
 }
 
 /// A column as it was read: always in the order of the COPY.

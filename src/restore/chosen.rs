@@ -122,7 +122,8 @@ impl Chosen {
             | TableRole::LargeObjects
             | TableRole::LargeObjectMetadata
             | TableRole::MissingValues => whole,
-            TableRole::Statistics => false,
+            // Statistics are set at the end; the others are facts for an export.
+            TableRole::Statistics | TableRole::Types | TableRole::ConfigReferences => false,
         });
         Ok(Self {
             tables: tables.collect(),

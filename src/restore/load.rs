@@ -53,12 +53,11 @@ pub fn blocks(reader: &Reader, table: &TableRecord) -> Result<Vec<BlockRef>, Rep
 
 /// The rows of a small table, all of them.
 pub fn whole(reader: &Reader, table: &TableRecord) -> Result<Vec<u8>, RepoError> {
-    let mut decoder = Decoder::new();
-    let (mut scratch, mut payload, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    for block in blocks(reader, table)? {
-        reader.read(&block.id, &mut decoder, &mut scratch, &mut payload)?;
-        rows.extend_from_slice(&payload);
-    }
+    let mut rows = Vec::new();
+    each(reader, &blocks(reader, table)?, &mut |_, payload| {
+        rows.extend_from_slice(payload);
+        Ok::<_, RepoError>(())
+    })?;
     Ok(rows)
 }
 
@@ -140,18 +139,12 @@ pub fn load(
     count: Count,
     progress: &dyn Progress,
 ) -> Result<(), LoadError> {
-    let payload: u64 = blocks.iter().map(|b| u64::from(b.payload_len)).sum();
     let expected = blocks.iter().map(|b| b.digest.rows).sum();
     let mut copy = conn.copy_in(sql)?;
-    let mut send = |payload: &[u8]| {
+    let sent = each(reader, blocks, &mut |_, payload| {
         progress.bytes(payload.len() as u64);
-        copy.write(payload)
-    };
-    let sent = if payload <= INLINE_BYTES {
-        send_inline(reader, blocks, &mut send)
-    } else {
-        send_ahead(reader, blocks, &mut send)
-    };
+        copy.write(payload).map_err(LoadError::from)
+    });
     match sent {
         Ok(()) => {}
         Err(LoadError::Server(error)) => return Err(error.into()),
@@ -169,25 +162,43 @@ pub fn load(
     }
 }
 
-fn send_inline(
+/// Takes a block's payload.
+pub type Take<'t, E> = dyn FnMut(&BlockRef, &[u8]) -> Result<(), E> + 't;
+
+/// Hands on the payloads of blocks, in order. Every block's id is computed again from its payload; large ones are read
+/// and decoded ahead.
+pub fn each<E: From<RepoError>>(
     reader: &Reader,
     blocks: &[BlockRef],
-    send: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), LoadError> {
+    take: &mut Take<'_, E>,
+) -> Result<(), E> {
+    let payload: u64 = blocks.iter().map(|b| u64::from(b.payload_len)).sum();
+    if payload <= INLINE_BYTES {
+        each_inline(reader, blocks, take)
+    } else {
+        each_ahead(reader, blocks, take)
+    }
+}
+
+fn each_inline<E: From<RepoError>>(
+    reader: &Reader,
+    blocks: &[BlockRef],
+    take: &mut Take<'_, E>,
+) -> Result<(), E> {
     let mut decoder = Decoder::new();
     let (mut scratch, mut payload) = (Vec::new(), Vec::new());
     for block in blocks {
         reader.read(&block.id, &mut decoder, &mut scratch, &mut payload)?;
-        send(&payload)?;
+        take(block, &payload)?;
     }
     Ok(())
 }
 
-fn send_ahead(
+fn each_ahead<E: From<RepoError>>(
     reader: &Reader,
     blocks: &[BlockRef],
-    send: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-) -> Result<(), LoadError> {
+    take: &mut Take<'_, E>,
+) -> Result<(), E> {
     std::thread::scope(|scope| {
         let (full, decoded) = crossbeam_channel::bounded::<Result<Vec<u8>, RepoError>>(AHEAD);
         let (back, empty) = crossbeam_channel::bounded::<Vec<u8>>(AHEAD + 2);
@@ -200,15 +211,15 @@ fn send_ahead(
                     .read(&block.id, &mut decoder, &mut scratch, &mut payload)
                     .map(|_| payload);
                 let failed = read.is_err();
-                // The sender is gone when the server refused the rows.
+                // The taker is gone when it failed.
                 if full.send(read).is_err() || failed {
                     return;
                 }
             }
         });
-        for payload in decoded {
+        for (block, payload) in blocks.iter().zip(decoded) {
             let payload = payload?;
-            send(&payload)?;
+            take(block, &payload)?;
             let _ = back.try_send(payload);
         }
         Ok(())

@@ -1,11 +1,11 @@
 //! The restore: look first, then entries, rows and all that follows them, in one graph.
 
-mod chosen;
+pub(crate) mod chosen;
 pub mod cluster;
 mod exec;
-mod hypertables;
+pub(crate) mod hypertables;
 mod large_objects;
-mod load;
+pub(crate) mod load;
 mod mark;
 mod older;
 mod plan;
@@ -212,7 +212,7 @@ pub struct Opened {
     pub catalog: Catalog,
     /// What it says of hypertables and chunks.
     pub model: Model,
-    reader: Reader,
+    pub(crate) reader: Reader,
 }
 
 /// Reads a snapshot's entries and tables.

@@ -138,8 +138,20 @@ pub fn check(
     let mut problems = Problems::default();
     let known = names(conn, "SELECT rolname FROM pg_catalog.pg_roles")?;
     let mut needed = roles(entries, wanted);
-    needed.extend(objects.owners.iter().filter(|_| !wanted.render.no_owner).cloned());
-    needed.extend(objects.roles.iter().filter(|_| !wanted.render.no_privileges).cloned());
+    needed.extend(
+        objects
+            .owners
+            .iter()
+            .filter(|_| !wanted.render.no_owner)
+            .cloned(),
+    );
+    needed.extend(
+        objects
+            .roles
+            .iter()
+            .filter(|_| !wanted.render.no_privileges)
+            .cloned(),
+    );
     problems.roles = needed
         .into_iter()
         .filter(|role| !known.contains(role))

@@ -15,6 +15,7 @@ mod normalise;
 mod numbers;
 mod numeric;
 mod parts;
+pub mod text;
 mod value;
 mod wire;
 

@@ -41,8 +41,14 @@ pub fn items<'t>(model: &Model, tables: impl Iterator<Item = &'t TableRecord>) -
             (TableRole::LargeObjects | TableRole::LargeObjectMetadata, _) => {
                 "(large objects)".to_owned()
             }
-            // What the chunks' own columns say, and what is known of the tables' own.
-            (TableRole::MissingValues | TableRole::Statistics, _) => continue,
+            // What the chunks' own columns say, what is known of the tables' own, and facts of the schema.
+            (
+                TableRole::MissingValues
+                | TableRole::Statistics
+                | TableRole::Types
+                | TableRole::ConfigReferences,
+                _,
+            ) => continue,
         };
         let item = found.entry(name.clone()).or_insert_with(|| Item {
             name,

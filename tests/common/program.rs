@@ -190,3 +190,27 @@ impl Repo {
 fn open(path: &Path) -> Repository {
     Repository::open(Arc::new(LocalStore::new(path))).unwrap()
 }
+
+/// A copy of a golden repository, as tests write sessions and more.
+pub fn golden(name: &str) -> Repo {
+    let repo = Repo::new();
+    std::fs::remove_dir_all(repo.path()).unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    copy(&from, &repo.path());
+    repo
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
