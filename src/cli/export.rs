@@ -117,6 +117,7 @@ fn selection(args: &Args) -> Result<RestoreOptions, Failure> {
         settings: Settings::resolve(ConnectionArgs::default(), &|_| None)?,
         jobs: None,
         create: args.create,
+        properties: false,
         clean: false,
         tables: Vec::new(),
         hypertables: Vec::new(),
@@ -128,6 +129,7 @@ fn selection(args: &Args) -> Result<RestoreOptions, Failure> {
             no_privileges: args.no_privileges,
             no_tablespaces: args.no_tablespaces,
         },
+        statistics: false,
         analyze: false,
         continue_on_error: false,
     })
