@@ -74,7 +74,8 @@ fn pg_dump_finds_the_same_statistics_after_a_restore() {
         assert!(before.len() > 40, "{before:?}");
         for jobs in ["1", "4"] {
             let target = eighteen.empty(&format!("stats_{version}_{jobs}"));
-            repo.restore(&id, &target, &["-j", jobs]);
+            let done = repo.restore(&id, &target, &["-j", jobs]);
+            assert!(!done.stderr.contains("WARNING"), "{}", done.stderr);
             let after = statistics(&eighteen, &target);
             assert_eq!(not_analysed(&target), "");
             let lost: Vec<_> = before.difference(&after).collect();

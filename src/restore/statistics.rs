@@ -4,15 +4,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::pg::Connection;
 use crate::pg::catalog::{Name, quote_literal};
 use crate::pg::statistics::{self, COLUMNS, OLDEST_TAKER};
+use crate::pg::{Connection, TransactionStatus};
 use crate::repo::model::{TableRecord, TableRole};
 use crate::schema::closure;
 
 use super::chosen::Chosen;
 use super::exec::{Failed, Shared, Work};
-use super::load::{self, Count};
+use super::load::{self, Count, LoadError};
 use super::plan::{CHEAP_BYTES, Plan};
 use super::schedule::Task;
 use super::{Opened, RestoreOptions};
@@ -124,19 +124,19 @@ pub fn plan(
 pub fn restore(conn: &mut Connection, shared: &Shared<'_>, part: &Part) -> Result<(), Failed> {
     let record = &shared.tables[part.table];
     let result = take(conn, shared, part, record);
-    // A session that is lost has no tables any more.
-    let dropped = conn.execute(&format!(
-        "ROLLBACK; DROP TABLE IF EXISTS {STORED}, {WHOLE}, {TAKEN}"
-    ));
-    match result {
-        Err(failed) if !failed.is_lost() && dropped.is_ok() => {
+    if conn.transaction_status() != TransactionStatus::Idle {
+        // A session that cannot even roll back is lost, and the next statement will say so.
+        let _ = conn.execute("ROLLBACK");
+    }
+    let dropped = conn.execute("DISCARD TEMP").map_err(LoadError::from);
+    match result.and(dropped) {
+        Err(LoadError::Server(error)) if !error.is_connection_lost() => {
             shared.progress.note(&format!(
-                "statistics could not be restored, so tables are analysed: {}",
-                failed.failure(|| "statistics".to_owned())
+                "statistics could not be restored, so tables are analysed: {error}"
             ));
             Ok(())
         }
-        other => other,
+        other => other.map_err(|error| Failed::load("", &error)),
     }
 }
 
@@ -145,33 +145,23 @@ fn take(
     shared: &Shared<'_>,
     part: &Part,
     record: &TableRecord,
-) -> Result<(), Failed> {
-    let run = |conn: &mut Connection, sql: &str| {
-        conn.execute(sql)
-            .map_err(|error| Failed::server(sql.as_bytes(), &error))
-    };
+) -> Result<(), LoadError> {
     let columns: Vec<String> = COLUMNS
         .iter()
         .map(|(name, kind)| format!("\"{name}\" {kind}"))
         .collect();
-    run(
-        conn,
-        &format!(
-            "CREATE TEMPORARY TABLE {} ({}); CREATE TEMPORARY TABLE {} (schema text, name text)",
-            STORED.trim_start_matches("pg_temp."),
-            columns.join(", "),
-            WHOLE.trim_start_matches("pg_temp."),
-        ),
-    )?;
+    conn.execute(&format!(
+        "CREATE TEMPORARY TABLE {} ({}); CREATE TEMPORARY TABLE {} (schema text, name text)",
+        STORED.trim_start_matches("pg_temp."),
+        columns.join(", "),
+        WHOLE.trim_start_matches("pg_temp."),
+    ))?;
     for names in part.whole.chunks(1000) {
         let names: Vec<String> = names
             .iter()
             .map(|(schema, name)| format!("({}, {})", quote_literal(schema), quote_literal(name)))
             .collect();
-        run(
-            conn,
-            &format!("INSERT INTO {WHOLE} VALUES {}", names.join(", ")),
-        )?;
+        conn.execute(&format!("INSERT INTO {WHOLE} VALUES {}", names.join(", ")))?;
     }
     let columns: Vec<String> = record
         .columns
@@ -186,9 +176,8 @@ fn take(
     );
     let blocks = load::blocks(shared.reader, record)?;
     let (reader, progress) = (shared.reader, shared.progress);
-    load::load(conn, reader, &copy, &blocks, Count::Exact, progress)
-        .map_err(|error| Failed::load(&copy, &error))?;
-    run(conn, "COMMIT")?;
+    load::load(conn, reader, &copy, &blocks, Count::Exact, progress)?;
+    conn.execute("COMMIT")?;
     // A parent's statistics tell of its children's rows.
     let parents = if part.complete {
         ""
@@ -196,8 +185,7 @@ fn take(
         "AND NOT EXISTS (SELECT FROM of_children o WHERE o.schema = w.schema AND o.\"table\" = w.name)"
     };
     let kind = if part.views { "= 'm'" } else { "<> 'm'" };
-    run(
-        conn,
+    conn.execute(
         &format!(
             "CREATE TEMPORARY TABLE {taken} AS
              WITH of_children AS MATERIALIZED (
@@ -221,7 +209,7 @@ fn take(
     for first in (0..=relations).step_by(step) {
         let from = format!("{TAKEN} s WHERE s.n >= {first} AND s.n < {}", first + step);
         for columns in [false, true] {
-            run(conn, &statistics::give(columns, &from))?;
+            conn.execute(&statistics::give(columns, &from))?;
         }
     }
     Ok(())
