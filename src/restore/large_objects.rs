@@ -201,12 +201,13 @@ fn make_statement(first: usize, last: usize, shared: &Shared<'_>) -> String {
            END IF;
          END LOOP;"
     };
+    let comments = !shared.render.no_comments;
     let body = format!(
         "DECLARE o record; g record; owner name;
          BEGIN
            FOR o IN SELECT m.oid, m.owner, m.acl, m.comment FROM {METADATA} m WHERE m.n > {first} AND m.n <= {last} ORDER BY m.n LOOP
              PERFORM pg_catalog.lo_create(o.oid);
-             IF o.comment IS NOT NULL THEN
+             IF {comments} AND o.comment IS NOT NULL THEN
                EXECUTE pg_catalog.format('COMMENT ON LARGE OBJECT %s IS %L', o.oid, o.comment);
              END IF;
              {owner}

@@ -2,6 +2,8 @@
 
 mod chosen;
 mod exec;
+mod existing;
+mod foreign_keys;
 mod hypertables;
 mod large_objects;
 mod load;
@@ -12,6 +14,7 @@ mod preflight;
 mod schedule;
 mod steps;
 mod target;
+mod triggers;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -27,18 +30,17 @@ use crate::repo::{Reader, RepoError, Repository, lists};
 use crate::schema;
 use crate::schema::closure;
 use crate::schema::graph::Graph;
-use crate::schema::pattern::Pattern;
 use crate::schema::statements::RenderOptions;
 use crate::timescale;
 use crate::timescale::catalog::{Catalog, CatalogError};
-use crate::timescale::contents::{self, Counts, Item};
+use crate::timescale::contents::{self, Counts};
 use crate::timescale::model::Model;
-use crate::timescale::part::{Part, PartError};
+use crate::timescale::part::PartError;
 
+pub use chosen::{Chosen, Content, Item, Mode, Names, Pick, What};
 pub use exec::{Failure, entry_name};
 pub use preflight::Problems;
 
-use chosen::Chosen;
 use exec::Shared;
 use steps::Restore;
 use target::{create_database, database_name, lock_budget, session_options};
@@ -54,18 +56,18 @@ pub struct RestoreOptions {
     pub create: bool,
     /// Drop what is restored first.
     pub clean: bool,
-    /// Restore only these relations, without what belongs to them, as `pg_restore -t` does.
-    pub tables: Vec<String>,
-    /// Restore only these hypertables, with all that belongs to them.
-    pub hypertables: Vec<String>,
-    /// Leave out these tables, views and sequences; hypertables with their chunks.
-    pub exclude_tables: Vec<Pattern>,
-    /// Which part of the hypertables' history.
-    pub part: Part,
+    /// What of the snapshot is restored.
+    pub pick: Pick,
     /// Make hypertables anew by the public functions of the target's TimescaleDB, whatever its version.
     pub portable: bool,
     /// What is left out of statements.
     pub render: RenderOptions,
+    /// The role that restores, if it is not the one that connects.
+    pub role: Option<String>,
+    /// Rows that policies hide from the role are no error.
+    pub row_security: bool,
+    /// Triggers of tables that exist, foreign keys among them, do not fire while rows are loaded.
+    pub disable_triggers: bool,
     /// Collect statistics at the end.
     pub analyze: bool,
     /// Go on after an error.
@@ -165,6 +167,21 @@ pub enum RestoreError {
         "no table, view or sequence named {0:?} is in the snapshot\nhint: pgtide list shows what is"
     )]
     NoSuchTable(String),
+    /// Names that stand for nothing, and must not.
+    #[error(
+        "not in the snapshot: {0}\nhint: names are taken as they are, case and all, and without their schema; pgtide list shows them"
+    )]
+    NotThere(String),
+    /// The list does not fit the snapshot.
+    #[error(
+        "line {line} of the list: {reason}\nhint: print the list of this snapshot with pgtide list, and edit that"
+    )]
+    List {
+        /// The line.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The user asked to stop.
     #[error(
         "interrupted: the target holds a part of the snapshot\nhint: run it again with --clean, or into a new database"
@@ -245,13 +262,13 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<RestoreReport, RestoreError> {
     let began = Instant::now();
-    let chosen = Chosen::new(opened, options)?;
+    let mut chosen = options.choose(opened)?;
     let mut conn = options
         .settings
-        .connect(&session_options(opened))
+        .connect(&session_options(opened, options))
         .map_err(server("could not connect to the target"))?;
     let mut settings = options.settings.pin(&conn);
-    let problems = preflight(opened, options, &chosen, &mut conn)?;
+    let problems = preflight(opened, options, &mut chosen, &mut conn)?;
     if !problems.is_empty() {
         return Err(RestoreError::Refused(Box::new(problems)));
     }
@@ -260,10 +277,8 @@ pub fn run(
     } else {
         None
     };
-    let left_out = anew
-        .as_ref()
-        .map(|plan| plan.left_out.clone())
-        .unwrap_or_default();
+    let mut left_out = chosen.left_out.clone();
+    left_out.extend(anew.iter().flat_map(|plan| plan.left_out.clone()));
     for note in &chosen.notes {
         progress.note(note);
     }
@@ -282,11 +297,14 @@ pub fn run(
         entries: &opened.entries,
         tables: &opened.tables,
         created: &|table| chosen.created(table),
+        root: &|table| chosen.root(table),
         encoding: match opened.snapshot.source.encoding.as_str() {
             "UTF8" => None,
             other => Some(other),
         },
         render: options.render,
+        role: options.role.as_deref(),
+        disable_triggers: options.disable_triggers,
         progress,
         failures: Mutex::new(Vec::new()),
         continue_on_error: options.continue_on_error,
@@ -295,7 +313,7 @@ pub fn run(
         let name = create_database(opened, options, &mut conn)?;
         settings = settings.with_dbname(&name);
         conn = settings
-            .connect(&session_options(opened))
+            .connect(&session_options(opened, options))
             .map_err(server("could not connect to the new database"))?;
     }
     let database = database_name(&mut conn)?;
@@ -360,16 +378,32 @@ pub struct Outline {
     /// Tables, hypertables and chunks.
     pub counts: Counts,
     /// Tables and hypertables with rows, the largest first.
-    pub tables: Vec<Item>,
+    pub tables: Vec<contents::Item>,
     /// Rows.
     pub rows: u64,
     /// Bytes of payload.
     pub payload_bytes: u64,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// What cannot come along.
+    pub left_out: Vec<String>,
 }
 
-/// What a restore would do; no server is asked.
-pub fn outline(opened: &Opened, options: &RestoreOptions) -> Result<Outline, RestoreError> {
-    let chosen = Chosen::new(opened, options)?;
+/// What a restore would do, and what stands against it; nothing is touched.
+pub fn rehearse(
+    opened: &Opened,
+    options: &RestoreOptions,
+) -> Result<(Outline, Problems), RestoreError> {
+    let mut chosen = options.choose(opened)?;
+    let mut conn = options
+        .settings
+        .connect(&session_options(opened, options))
+        .map_err(server("could not connect to the target"))?;
+    let problems = preflight(opened, options, &mut chosen, &mut conn)?;
+    Ok((outline(opened, &chosen), problems))
+}
+
+fn outline(opened: &Opened, chosen: &Chosen) -> Outline {
     let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
     for (entry, _) in opened
         .entries
@@ -391,32 +425,39 @@ pub fn outline(opened: &Opened, options: &RestoreOptions) -> Result<Outline, Res
     let mut tables = contents::items(&opened.model, tables);
     tables.retain(|item| item.payload_bytes > 0);
     tables.sort_by_key(|item| std::cmp::Reverse(item.payload_bytes));
-    Ok(Outline {
+    Outline {
         counts: chosen.counts(opened),
+        notes: chosen.notes.clone(),
+        left_out: chosen.left_out.clone(),
         entries: kinds.iter().map(|(_, number)| number).sum(),
         kinds,
         rows: tables.iter().map(|item| item.rows).sum(),
         payload_bytes: tables.iter().map(|item| item.payload_bytes).sum(),
         tables,
-    })
+    }
 }
 
-/// What stands against the restore; nothing is touched.
-pub fn problems(opened: &Opened, options: &RestoreOptions) -> Result<Problems, RestoreError> {
-    let chosen = Chosen::new(opened, options)?;
-    let mut conn = options
-        .settings
-        .connect(&session_options(opened))
-        .map_err(server("could not connect to the target"))?;
-    preflight(opened, options, &chosen, &mut conn)
+impl RestoreOptions {
+    fn choose(&self, opened: &Opened) -> Result<Chosen, RestoreError> {
+        let mode = Mode {
+            create: self.create,
+            portable: self.portable,
+        };
+        Chosen::new(opened, &self.pick, mode)
+    }
 }
 
 fn preflight(
     opened: &Opened,
     options: &RestoreOptions,
-    chosen: &Chosen,
+    chosen: &mut Chosen,
     conn: &mut Connection,
 ) -> Result<Problems, RestoreError> {
+    let version = conn.server_version();
+    let target = (!options.create).then_some(&mut *conn);
+    foreign_keys::settle(opened, chosen, target, version)
+        .map_err(server("could not look at the target's tables"))?;
+    let chosen = &*chosen;
     let entries: Vec<&TocEntry> = opened
         .entries
         .iter()
@@ -438,13 +479,27 @@ fn preflight(
         },
     )
     .map_err(server("could not look at the target"))?;
+    if !options.create {
+        problems.missing = existing::missing(opened, chosen, conn)
+            .map_err(server("could not look at the target's tables"))?;
+        problems.schemas = preflight::schemas(opened, chosen, conn)
+            .map_err(server("could not look at the target's schemas"))?;
+    }
     if !options.create
         && !options.clean
         && let Some(mark) =
             mark::find(conn).map_err(server("could not look at the target database"))?
     {
+        let hint = if chosen.creates_relations() {
+            "run it again with --clean, which drops what is there first; or drop the database and restore with --create".to_owned()
+        } else {
+            format!(
+                "empty the tables that it has filled, then take the mark away: ALTER DATABASE ... RESET {}",
+                mark::SETTING
+            )
+        };
         problems.others.push(format!(
-            "the target database holds an unfinished restore, {mark}: part of it is missing\nhint: run it again with --clean, which drops what is there first; or drop the database and restore with --create"
+            "the target database holds an unfinished restore, {mark}: part of it is missing\nhint: {hint}"
         ));
     }
     hypertables::problems(opened, options, chosen, conn, &mut problems)?;
