@@ -418,7 +418,7 @@ fn a_table_that_is_left_out_is_not_there() {
     let repo = Repo::new();
     let id = repo.dump(&source, &[]);
     let target = server.empty("xwithout_s");
-    through_sql(&repo, &id, &target, &["-T", "goes"]);
+    through_sql(&repo, &id, &target, &["--exclude-table", "goes"]);
     source.sql("DROP VIEW goes_too; DROP TABLE goes");
     assert_equal(&source, &target);
 }
@@ -479,9 +479,9 @@ fn tables_that_cannot_be_printed_are_named_or_go_in_binary() {
         "--format directory",
         "snapshots of older versions",
     ]);
-    repo.local(&["export", "latest", "-F", "csv", "-t", "app.by_mood_0"])
+    repo.local(&["export", "latest", "-F", "csv", "-t", "by_mood_0"])
         .expect(1);
-    let csv = repo.local(&["export", "latest", "-F", "csv", "-t", "app.replica_full"]);
+    let csv = repo.local(&["export", "latest", "-F", "csv", "-t", "replica_full"]);
     assert_eq!(csv.expect(0).stdout, "a\n");
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("archive");
@@ -560,7 +560,10 @@ fn what_cannot_be_written_is_said() {
         .says(&["no table with rows of its own matches nothing", "hint:"]);
     csv(&["-t", "p"]).expect(1).says(&["partitions"]);
     assert_eq!(csv(&["-t", "a"]).expect(0).stdout, "x\n1\n");
-    assert_eq!(csv(&["-T", "public.a"]).expect(0).stdout, "x\n2\n");
+    assert_eq!(
+        csv(&["--exclude-table", "public.a"]).expect(0).stdout,
+        "x\n2\n"
+    );
     let files = dir.path().join("csv");
     csv(&["-f", files.to_str().unwrap(), "-q"]).expect(0);
     assert_eq!(

@@ -191,6 +191,7 @@ fn statements_are_those_of_pg_restore(version: &'static str) {
         no_owner: true,
         no_privileges: true,
         no_tablespaces: true,
+        ..RenderOptions::default()
     };
     assert_same(
         &bare(&rendered(&serial(&entries, false), options)),

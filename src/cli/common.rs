@@ -8,6 +8,7 @@ use pgtide::pg::interrupt::Interrupt;
 use pgtide::pg::{ConnectionArgs, Settings};
 use pgtide::repo::model::Snapshot;
 use pgtide::repo::{Repository, SnapshotId};
+use pgtide::schema::skip::Skip;
 use pgtide::store::{LocalStore, Store};
 use pgtide::timescale::part::{Limit, Part};
 
@@ -95,6 +96,43 @@ impl History {
         Part {
             since: self.since.clone(),
             until: self.until.clone(),
+        }
+    }
+}
+
+/// Kinds of entries to leave out.
+#[derive(Debug, Args)]
+pub struct Without {
+    /// No privileges (GRANT and REVOKE)
+    #[arg(short = 'x', long, visible_alias = "no-acl")]
+    no_privileges: bool,
+    /// No comments
+    #[arg(long)]
+    no_comments: bool,
+    /// No policies of row security
+    #[arg(long)]
+    no_policies: bool,
+    /// No publications
+    #[arg(long)]
+    no_publications: bool,
+    /// No security labels
+    #[arg(long)]
+    no_security_labels: bool,
+    /// No subscriptions
+    #[arg(long)]
+    no_subscriptions: bool,
+}
+
+impl Without {
+    /// What is left out.
+    pub fn skip(&self) -> Skip {
+        Skip {
+            privileges: self.no_privileges,
+            comments: self.no_comments,
+            policies: self.no_policies,
+            publications: self.no_publications,
+            security_labels: self.no_security_labels,
+            subscriptions: self.no_subscriptions,
         }
     }
 }

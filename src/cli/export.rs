@@ -6,11 +6,10 @@ use std::sync::Arc;
 use pgtide::export::{self, Output, Target};
 use pgtide::pg::{ConnectionArgs, Settings};
 use pgtide::restore::{self, RestoreOptions};
-use pgtide::schema::pattern::Pattern;
 use pgtide::schema::statements::RenderOptions;
-use pgtide::timescale::part::Part;
 
 use super::common::{Repo, Which, interrupt};
+use super::pick::Selection;
 use super::progress::Shown;
 use super::{Exit, Failure, Outcome, render};
 
@@ -43,27 +42,24 @@ pub struct Args {
         required_if_eq("format", "directory")
     )]
     file: Option<PathBuf>,
-    /// csv: only tables of this name. A pattern by psql's rules, in all schemas unless it names one (repeatable)
-    #[arg(short, long = "table", value_name = "PATTERN")]
-    tables: Vec<Pattern>,
-    /// Leave out tables, views and sequences of this name, and all that is built on them (repeatable)
-    #[arg(short = 'T', long = "exclude-table", value_name = "PATTERN")]
-    exclude_tables: Vec<Pattern>,
     /// sql: begin with the creation of the database; an archive has that anyway, for pg_restore --create
     #[arg(short = 'C', long)]
     create: bool,
     /// Write no owners: everything belongs to the role that restores
     #[arg(short = 'O', long)]
     no_owner: bool,
-    /// Write no privileges (GRANT and REVOKE)
-    #[arg(short = 'x', long)]
-    no_privileges: bool,
     /// Write no tablespaces
     #[arg(long)]
     no_tablespaces: bool,
+    /// Write no access methods of tables
+    #[arg(long)]
+    no_table_access_method: bool,
     /// Show no progress and no summary
     #[arg(short, long)]
     quiet: bool,
+    // Last, as its heading holds for all options that follow.
+    #[command(flatten)]
+    selection: Selection,
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -72,21 +68,21 @@ pub fn run(args: &Args) -> Outcome {
             "--create is for --format sql\nhint: an archive always says how the database is created; give pg_restore --create",
         ));
     }
-    if !args.tables.is_empty() && args.format != Format::Csv {
-        return Err(Failure::usage(
-            "--table is for --format csv\nhint: export everything, and name the table to pg_restore --table",
-        ));
-    }
     let target = match args.format {
         Format::Sql => Target::Sql(args.file.clone().map_or(Output::Stdout, Output::File)),
         Format::Directory => Target::Directory(args.file.clone().unwrap_or_default()),
         Format::Csv => Target::Csv {
             directory: args.file.clone(),
-            tables: args.tables.clone(),
         },
     };
     let repo = args.repo.open()?;
     let (id, snapshot) = args.which.find(&repo)?;
+    if snapshot.databases().is_some() {
+        return Err(Failure::usage(format!(
+            "{} is a snapshot of a whole cluster\nhint: export its databases one by one: latest:DATABASE",
+            render::short(&id)
+        )));
+    }
     let opened = restore::open(&repo, snapshot)?;
     let shown = Arc::new(Shown::new(args.quiet, "exported"));
     let interrupt = interrupt(&shown)?;
@@ -119,17 +115,19 @@ fn selection(args: &Args) -> Result<RestoreOptions, Failure> {
         create: args.create,
         properties: false,
         clean: false,
-        tables: Vec::new(),
-        hypertables: Vec::new(),
-        exclude_tables: args.exclude_tables.clone(),
-        part: Part::default(),
+        pick: args.selection.pick()?,
         portable: false,
         render: RenderOptions {
             no_owner: args.no_owner,
-            no_privileges: args.no_privileges,
+            no_privileges: args.selection.skip().privileges,
+            no_comments: args.selection.skip().comments,
             no_tablespaces: args.no_tablespaces,
+            no_table_access_method: args.no_table_access_method,
         },
         statistics: false,
+        role: None,
+        row_security: false,
+        disable_triggers: false,
         analyze: false,
         continue_on_error: false,
     })

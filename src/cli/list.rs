@@ -3,10 +3,12 @@
 use std::io::{ErrorKind, Write};
 
 use pgtide::repo::SnapshotId;
-use pgtide::restore::{self, Opened};
+use pgtide::repo::model::Snapshot;
+use pgtide::restore::{self, Chosen, Item, Mode};
 use pgtide::schema::list::list_line;
 
 use super::common::{Repo, Which, print_json};
+use super::pick::Selection;
 use super::{Exit, Outcome, render};
 
 #[derive(Debug, clap::Args)]
@@ -18,16 +20,25 @@ pub struct Args {
     /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
+    // Last, as its heading holds for all options that follow.
+    #[command(flatten)]
+    selection: Selection,
 }
 
 pub fn run(args: &Args) -> Outcome {
     let repo = args.repo.open()?;
     let (id, snapshot) = args.which.find(&repo)?;
     let opened = restore::open(&repo, snapshot)?;
+    let pick = args.selection.pick()?;
+    let chosen = Chosen::new(&opened, &pick, Mode::default())?;
+    for note in &chosen.notes {
+        eprintln!("note: {note}");
+    }
+    let items = chosen.items(&opened, &pick);
     if args.json {
-        let entries: Vec<_> = opened
-            .entries
+        let entries: Vec<_> = items
             .iter()
+            .map(|item| &item.entry)
             .map(|e| {
                 serde_json::json!({
                     "id": e.dump_id,
@@ -41,26 +52,22 @@ pub fn run(args: &Args) -> Outcome {
         print_json(&serde_json::json!({"id": id.to_string(), "entries": entries}))?;
         return Ok(Exit::Done);
     }
-    match print(&id, &opened) {
+    match print(&id, &opened.snapshot, &items) {
         // Whoever reads has seen enough, as in `pgtide list latest | head`.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
         printed => Ok(printed.map(|()| Exit::Done)?),
     }
 }
 
-fn print(id: &SnapshotId, opened: &Opened) -> std::io::Result<()> {
+fn print(id: &SnapshotId, snapshot: &Snapshot, items: &[Item<'_>]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, ";\n; Snapshot {id}")?;
-    writeln!(
-        out,
-        ";     taken at: {}",
-        render::time(opened.snapshot.time)
-    )?;
-    writeln!(out, ";     dbname: {}", opened.snapshot.label())?;
-    writeln!(out, ";     TOC Entries: {}", opened.entries.len())?;
+    writeln!(out, ";     taken at: {}", render::time(snapshot.time))?;
+    writeln!(out, ";     dbname: {}", snapshot.label())?;
+    writeln!(out, ";     selected: {}", items.len())?;
     writeln!(out, ";")?;
-    for entry in &opened.entries {
-        out.write_all(list_line(entry).as_bytes())?;
+    for item in items {
+        out.write_all(list_line(&item.entry).as_bytes())?;
         writeln!(out)?;
     }
     Ok(())

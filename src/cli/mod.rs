@@ -12,6 +12,7 @@ mod dump;
 mod export;
 mod init;
 mod list;
+mod pick;
 mod progress;
 mod render;
 mod restore;
@@ -55,8 +56,8 @@ enum Command {
     Snapshots(snapshots::Args),
     /// Show what a snapshot holds
     Show(show::Args),
-    /// List a snapshot's schema entries, as pg_restore -l does
-    List(list::Args),
+    /// List what of a snapshot can be picked, as pg_restore -l does
+    List(Box<list::Args>),
     /// Check a repository: structure and references, with --read-data every byte
     Check(check::Args),
 }

@@ -7,11 +7,11 @@ use pgtide::repo::model::Snapshot;
 use pgtide::repo::{Repository, SnapshotId};
 use pgtide::restore::cluster::ClusterOptions;
 use pgtide::restore::{self, Opened, RestoreOptions, RestoreReport};
-use pgtide::schema::pattern::Pattern;
 use pgtide::schema::statements::RenderOptions;
 
 use super::cluster::{self, Manner};
-use super::common::{Connect, History, Repo, Which, interrupt, print_json};
+use super::common::{Connect, Repo, Which, interrupt, print_json};
+use super::pick::Selection;
 use super::progress::Shown;
 use super::{Exit, Failure, Outcome, render};
 
@@ -38,21 +38,11 @@ pub struct Args {
     #[arg(short = 'C', long)]
     create: bool,
     /// First drop what is to be restored; with --create, the whole database
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "data_only")]
     clean: bool,
-    /// Restore only this table, view or sequence, without its indexes and constraints (repeatable)
-    #[arg(short, long = "table", value_name = "NAME")]
-    tables: Vec<String>,
-    /// Restore only this hypertable or continuous aggregate, with its chunks, indexes, constraints, triggers and policies,
-    /// the aggregates on it, and what it needs (repeatable)
-    #[arg(long = "hypertable", value_name = "NAME", conflicts_with = "tables")]
-    hypertables: Vec<String>,
-    /// Leave out tables, views and sequences of this name, and all that is built on them; hypertables with their chunks.
-    /// A pattern by psql's rules, in all schemas unless it names one (repeatable)
-    #[arg(long = "exclude-table", value_name = "PATTERN")]
-    exclude_tables: Vec<Pattern>,
-    #[command(flatten)]
-    part: History,
+    /// As --clean does anyway: what is not there is no error
+    #[arg(long, requires = "clean")]
+    if_exists: bool,
     /// Make hypertables anew with the TimescaleDB that the target has, whatever its version, and load their rows through
     /// them; what cannot be carried is listed before anything starts
     #[arg(long)]
@@ -60,12 +50,21 @@ pub struct Args {
     /// Restore no owners: everything belongs to the role that connects
     #[arg(short = 'O', long)]
     no_owner: bool,
-    /// Restore no privileges (GRANT and REVOKE)
-    #[arg(short = 'x', long)]
-    no_privileges: bool,
     /// Put everything into the default tablespace
     #[arg(long)]
     no_tablespaces: bool,
+    /// Give all tables the database's access method
+    #[arg(long)]
+    no_table_access_method: bool,
+    /// SET ROLE to this role in all sessions
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// With --data-only, load each table with its triggers disabled, foreign keys among them; needs a superuser
+    #[arg(long)]
+    disable_triggers: bool,
+    /// Let policies hide rows from the role instead of failing
+    #[arg(long)]
+    enable_row_security: bool,
     /// Do not ANALYZE at the end
     #[arg(long)]
     no_analyze: bool,
@@ -75,6 +74,9 @@ pub struct Args {
     /// Go on after an error; list them all and exit with 3
     #[arg(long)]
     continue_on_error: bool,
+    /// Stop at the first error, which is what happens anyway
+    #[arg(short, long, conflicts_with = "continue_on_error")]
+    exit_on_error: bool,
     /// Print what would be done and what stands against it; change nothing
     #[arg(long)]
     dry_run: bool,
@@ -87,7 +89,9 @@ pub struct Args {
     /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
-    // Last, as its heading holds for all options that follow.
+    // Last, as their headings hold for all options that follow.
+    #[command(flatten)]
+    selection: Selection,
     #[command(flatten)]
     connect: Connect,
 }
@@ -101,23 +105,30 @@ pub fn run(args: &Args) -> Outcome {
             "no target database\nhint: name it with --dbname, or have it created as it was at the source with --create",
         ));
     }
+    if args.disable_triggers && !args.selection.data_only() {
+        eprintln!(
+            "pgtide: --disable-triggers has no effect without --data-only, as tables get their triggers after their rows"
+        );
+    }
     let options = RestoreOptions {
         settings: args.connect.settings()?,
         jobs: args.jobs.map(usize::from),
         create: args.create,
         properties: false,
         clean: args.clean,
-        tables: args.tables.clone(),
-        hypertables: args.hypertables.clone(),
-        exclude_tables: args.exclude_tables.clone(),
-        part: args.part.part(),
+        pick: args.selection.pick()?,
         portable: args.portable,
         render: RenderOptions {
             no_owner: args.no_owner,
-            no_privileges: args.no_privileges,
+            no_privileges: args.selection.skip().privileges,
+            no_comments: args.selection.skip().comments,
             no_tablespaces: args.no_tablespaces,
+            no_table_access_method: args.no_table_access_method,
         },
         statistics: !args.no_statistics,
+        role: args.role.clone(),
+        row_security: args.enable_row_security,
+        disable_triggers: args.disable_triggers,
         analyze: !args.no_analyze,
         continue_on_error: args.continue_on_error,
     };
@@ -238,15 +249,13 @@ fn which(args: &Args, repo: &Repository) -> Result<(SnapshotId, Snapshot), Failu
         };
         return Ok(repo.find(&member.snapshot.to_string())?);
     }
-    let given = [
-        (!args.tables.is_empty(), "--table"),
-        (!args.hypertables.is_empty(), "--hypertable"),
-        (!args.exclude_tables.is_empty(), "--exclude-table"),
-        (!args.part.part().is_whole(), "--since and --until"),
-        (args.portable, "--portable"),
-    ];
-    match given.iter().find(|(given, _)| *given) {
-        Some((_, option)) => Err(Failure::usage(format!(
+    let given = if args.selection.is_given()? {
+        Some("an option that selects")
+    } else {
+        args.portable.then_some("--portable")
+    };
+    match given {
+        Some(option) => Err(Failure::usage(format!(
             "{option} is for one database, and {} is of a whole cluster\nhint: name the database with --database",
             render::short(&id)
         ))),
@@ -255,8 +264,7 @@ fn which(args: &Args, repo: &Repository) -> Result<(SnapshotId, Snapshot), Failu
 }
 
 fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptions) -> Outcome {
-    let outline = restore::outline(opened, options)?;
-    let problems = restore::problems(opened, options)?;
+    let (outline, problems) = restore::rehearse(opened, options)?;
     if args.json {
         print_json(&serde_json::json!({
             "snapshot_id": id.to_string(),
@@ -266,6 +274,8 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
             "chunks": outline.counts.chunks,
             "rows": outline.rows,
             "payload_bytes": outline.payload_bytes,
+            "notes": outline.notes,
+            "left_out": outline.left_out,
             "problems": problems.to_string().lines().collect::<Vec<_>>(),
         }))?;
     } else {
@@ -299,6 +309,12 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
                 item.name,
                 render::count(item.rows)
             );
+        }
+        for note in &outline.notes {
+            outln!("note: {note}");
+        }
+        for name in &outline.left_out {
+            outln!("not carried: {name}");
         }
         if !problems.is_empty() {
             outln!("but it would be refused:\n{problems}");

@@ -6,9 +6,10 @@ use clap::Args;
 use pgtide::schema::filter_file::{self, Item};
 use pgtide::schema::pattern::{self, Pattern, PatternError};
 use pgtide::schema::selection::{RowCondition, Selection, TablePattern};
-use pgtide::schema::skip::{SectionName, Sections, Skip};
+use pgtide::schema::skip::{SectionName, Sections};
 
 use super::Failure;
+use super::common::Without;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What to dump (patterns by psql's rules; all repeatable)")]
@@ -89,24 +90,8 @@ pub struct Selected {
     /// No owners
     #[arg(short = 'O', long)]
     no_owner: bool,
-    /// No privileges (GRANT and REVOKE)
-    #[arg(short = 'x', long, visible_alias = "no-acl")]
-    no_privileges: bool,
-    /// No comments
-    #[arg(long)]
-    no_comments: bool,
-    /// No policies of row security
-    #[arg(long)]
-    no_policies: bool,
-    /// No publications
-    #[arg(long)]
-    no_publications: bool,
-    /// No security labels
-    #[arg(long)]
-    no_security_labels: bool,
-    /// No subscriptions
-    #[arg(long)]
-    no_subscriptions: bool,
+    #[command(flatten)]
+    without: Without,
     /// No access methods of tables
     #[arg(long)]
     no_table_access_method: bool,
@@ -139,14 +124,7 @@ impl Selected {
                 (_, true) => Sections::DATA,
                 _ => Sections::of(&self.sections),
             },
-            skip: Skip {
-                privileges: self.no_privileges,
-                comments: self.no_comments,
-                policies: self.no_policies,
-                publications: self.no_publications,
-                security_labels: self.no_security_labels,
-                subscriptions: self.no_subscriptions,
-            },
+            skip: self.without.skip(),
             no_refresh: self.schema_only,
             strict_names: self.strict_names,
             no_unlogged_data: self.no_unlogged_table_data,

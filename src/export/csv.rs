@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::repo::model::{TableRecord, TableRole};
 use crate::rows::text::{RowStyle, csv_header};
-use crate::schema::pattern::Pattern;
 
 use super::output::{Output, new_directory, sync_directory};
 use super::source::Source;
@@ -13,23 +12,18 @@ use super::{ExportError, tables};
 /// Longest name of a file that every file system takes, less than that of its suffix.
 const MOST_NAME: usize = 240;
 
-/// Writes the tables that the patterns name, or all ordinary ones.
+/// Writes the tables that are picked; where none is named, the ordinary ones.
 pub fn write(
     source: &Source<'_>,
     directory: Option<&Path>,
-    patterns: &[Pattern],
+    names: &[String],
 ) -> Result<(), ExportError> {
     let all = source.tables()?;
-    let chosen = |table: &&&TableRecord| match patterns {
-        [] => table.role == TableRole::Plain,
-        _ => patterns
-            .iter()
-            .any(|pattern| pattern.matches(&table.key(), None)),
-    };
+    let chosen = |table: &&&TableRecord| table.role == TableRole::Plain || !names.is_empty();
     let chosen: Vec<&TableRecord> = all.iter().filter(chosen).copied().collect();
-    let unused = |pattern: &&Pattern| !chosen.iter().any(|t| pattern.matches(&t.key(), None));
-    if let Some(pattern) = patterns.iter().find(unused) {
-        return Err(ExportError::NoTable(pattern.to_string()));
+    let unused = |name: &&String| !chosen.iter().any(|t| t.name == **name);
+    if let Some(name) = names.iter().find(unused) {
+        return Err(ExportError::NoTable(name.clone()));
     }
     if directory.is_none() && chosen.len() > 1 {
         let names = chosen.iter().map(|t| format!("{}.{}", t.schema, t.name));

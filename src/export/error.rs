@@ -66,7 +66,7 @@ pub enum ExportError {
     },
     /// No table to write as CSV.
     #[error(
-        "no table with rows of its own matches {0}\nhint: pgtide list shows what there is; of a partitioned table name the partitions, of a hypertable the chunks"
+        "no table with rows of its own is called {0}\nhint: pgtide list shows what there is; of a partitioned table name the partitions, of a hypertable the chunks"
     )]
     NoTable(String),
     /// Several tables for one output.

@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use crate::pg::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::restore::{Opened, RestoreOptions};
-use crate::schema::pattern::Pattern;
 
 pub use error::ExportError;
 pub use output::Output;
@@ -34,8 +33,6 @@ pub enum Target {
     Csv {
         /// The directory for a file of each; without it the one table goes to stdout.
         directory: Option<PathBuf>,
-        /// The tables, by psql's patterns; none for all.
-        tables: Vec<Pattern>,
     },
 }
 
@@ -60,7 +57,9 @@ pub fn run(
     match target {
         Target::Sql(output) => sql::write(&source, output)?,
         Target::Directory(directory) => directory::write(&source, directory)?,
-        Target::Csv { directory, tables } => csv::write(&source, directory.as_deref(), tables)?,
+        Target::Csv { directory } => {
+            csv::write(&source, directory.as_deref(), &selection.pick.names.tables)?;
+        }
     }
     Ok(source.report())
 }

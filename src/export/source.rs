@@ -45,7 +45,7 @@ impl<'a> Source<'a> {
         interrupt: &'a Interrupt,
         progress: &'a dyn Progress,
     ) -> Result<Self, ExportError> {
-        let chosen = Chosen::new(opened, options)?;
+        let chosen = options.choose(opened)?;
         for note in &chosen.notes {
             progress.note(note);
         }

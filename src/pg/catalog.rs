@@ -532,6 +532,22 @@ pub fn oid_array(oids: &[u32]) -> String {
 /// A qualified name: schema and name.
 pub type Name = (String, String);
 
+/// The topmost partitioned table of each partition.
+pub fn partition_roots(conn: &mut Connection) -> Result<HashMap<Name, Name>, Error> {
+    let rows = conn.query(
+        "SELECT cn.nspname, c.relname, rn.nspname, r.relname FROM pg_catalog.pg_class c
+         JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
+         JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(c.oid)
+         JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+         WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f')",
+    )?;
+    let pair = |row: &Row| {
+        let partition = (text(row, 0)?, text(row, 1)?);
+        Ok((partition, (text(row, 2)?, text(row, 3)?)))
+    };
+    rows.iter().map(pair).collect()
+}
+
 /// Foreign keys between different tables: the referencing and the referenced one.
 pub fn foreign_keys(conn: &mut Connection) -> Result<Vec<(Name, Name)>, Error> {
     let rows = conn.query(

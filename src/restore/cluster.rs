@@ -176,7 +176,8 @@ impl ClusterRestore<'_> {
             Some(_) => settings.clone(),
             None => settings.with_dbname(FIRST_DATABASE),
         };
-        let options = session_options(self.opened).with("default_transaction_read_only", "off");
+        let options =
+            session_options(self.opened, self.options).with("default_transaction_read_only", "off");
         let conn = settings
             .connect(&options)
             .map_err(server("could not connect to the target"))?;
@@ -243,7 +244,7 @@ impl ClusterRestore<'_> {
                 ));
             }
             let opened = super::open(self.repo, plan.snapshot)?;
-            let mut found = super::problems(&opened, &plan.options)?;
+            let (_, mut found) = super::rehearse(&opened, &plan.options)?;
             found.roles.retain(|role| !roles.contains(role));
             found.tablespaces.retain(|name| !tablespaces.contains(name));
             problems.add(name, found);

@@ -14,6 +14,7 @@ use crate::rows::Format;
 use crate::schema::statements::{RenderOptions, Renderer};
 
 use super::load::{self, Count, LoadError, SharedLoad};
+use super::triggers::Triggers;
 use super::{large_objects, statistics};
 
 /// Above this payload a table is emptied and loaded in one transaction with FREEZE; below it, the new files that
@@ -92,6 +93,8 @@ pub struct Shared<'a> {
     pub tables: &'a [TableRecord],
     /// Whether a table was created by this restore: only then may it be emptied.
     pub created: &'a (dyn Fn(&TableRecord) -> bool + Sync),
+    /// The partition root that a table's rows are loaded through, if they are.
+    pub root: &'a (dyn for<'t> Fn(&'t TableRecord) -> Option<&'t Name> + Sync),
     /// The encoding of the rows, where it is not the UTF-8 of everything else.
     pub encoding: Option<&'a str>,
     /// Bytes of a page of a large object at the source.
@@ -100,6 +103,10 @@ pub struct Shared<'a> {
     pub objects_missing: AtomicBool,
     /// What is left out of statements.
     pub render: RenderOptions,
+    /// The role that restores, if it is not the one that connects.
+    pub role: Option<&'a str>,
+    /// Triggers of tables that exist do not fire while rows are loaded.
+    pub disable_triggers: bool,
     /// Who watches.
     pub progress: &'a dyn Progress,
     /// What chunks are called, by their tables ...
@@ -261,8 +268,9 @@ impl Failed {
 impl<'a> Session<'a> {
     /// A session on an open connection.
     pub fn new(conn: Connection, shared: &'a Shared<'a>) -> Self {
+        let role = shared.role.or(conn.parameter("session_authorization"));
         Self {
-            renderer: Renderer::of_role(shared.render, conn.parameter("session_authorization")),
+            renderer: Renderer::of_role(shared.render, role),
             conn,
             shared,
         }
@@ -383,11 +391,14 @@ impl<'a> Session<'a> {
     /// Adds the rows of a small table, if they fit. Rows in another encoding need a session in that encoding.
     fn add_load(&mut self, table: usize, pending: &mut Pending) -> Result<bool, Failed> {
         let record = &self.shared.tables[table];
-        if self.shared.encoding.is_some() || record.payload_bytes > TOGETHER_BYTES {
+        if self.shared.encoding.is_some()
+            || record.payload_bytes > TOGETHER_BYTES
+            || self.disables_triggers(record)
+        {
             return Ok(false);
         }
         let rows = load::whole(self.shared.reader, record)?;
-        let sql = load::copy_sql(record, false);
+        let sql = self.copy_sql(record, false);
         let binary = record.format == Format::Binary;
         if !pending.together.copy(&sql, binary, &rows) {
             self.send(pending)?;
@@ -411,7 +422,7 @@ impl<'a> Session<'a> {
             let (loaded, expected) = (copied.get(n).copied().unwrap_or(0), record.digest.rows);
             if loaded != expected && count(record) == Count::Exact {
                 let error = LoadError::Count { loaded, expected };
-                return Err(Failed::load(&load::copy_sql(record, false), &error));
+                return Err(Failed::load(&self.copy_sql(record, false), &error));
             }
             self.shared.progress.bytes(record.payload_bytes);
         }
@@ -477,7 +488,7 @@ impl<'a> Session<'a> {
         let record = &self.shared.tables[table];
         let blocks = load::blocks(self.shared.reader, record)?;
         let freeze = record.payload_bytes >= FREEZE_BYTES
-            && record.load_through.is_none()
+            && (self.shared.root)(record).is_none()
             && (self.shared.created)(record);
         if freeze {
             let name = crate::pg::catalog::qualified(&record.schema, &record.name);
@@ -486,13 +497,29 @@ impl<'a> Session<'a> {
                 .execute(&truncate)
                 .map_err(|error| Failed::server(truncate.as_bytes(), &error))?;
         }
-        let sql = load::copy_sql(record, freeze);
-        self.copy(&sql, &blocks, count(record))
+        let sql = self.copy_sql(record, freeze);
+        if !self.disables_triggers(record) {
+            return self.copy(&sql, &blocks, count(record));
+        }
+        let failed = |error: Error| Failed::server(b"ALTER TABLE ... DISABLE TRIGGER ALL", &error);
+        let root = (self.shared.root)(record).cloned();
+        let filled = root.unwrap_or_else(|| record.key());
+        let triggers = Triggers::disable(&mut self.conn, &filled).map_err(failed)?;
+        self.copy(&sql, &blocks, count(record))?;
+        triggers.enable(&mut self.conn).map_err(failed)
+    }
+
+    fn copy_sql(&self, table: &TableRecord, freeze: bool) -> String {
+        load::copy_sql(table, (self.shared.root)(table), freeze)
+    }
+
+    fn disables_triggers(&self, table: &TableRecord) -> bool {
+        self.shared.disable_triggers && !(self.shared.created)(table)
     }
 
     fn load_shared(&mut self, table: usize, runs: &SharedLoad) -> Result<(), Failed> {
         let record = &self.shared.tables[table];
-        let sql = load::copy_sql(record, false);
+        let sql = self.copy_sql(record, false);
         while let Some(run) = runs.next_run() {
             self.copy(&sql, run, count(record))?;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::pg::archive::{SqlText, TocEntry};
+use crate::pg::archive::{Section, SqlText, TocEntry};
 use crate::pg::catalog::{self, Name, Relation, qualified, quote_ident};
 use crate::pg::{Connection, Error};
 use crate::repo::Reader;
@@ -161,12 +161,14 @@ fn look(
         let problems = timescale::problem(conn, None, false)?.into_iter();
         return Ok(problems.chain(portable::problem(opened, chosen)).collect());
     }
+    let in_parts = in_parts(opened, options, chosen);
     let Some(version) = chosen.timescale(opened) else {
-        return Ok(Vec::new());
+        return Ok(in_parts.into_iter().collect());
     };
     let here = !options.create;
     let mut problems: Vec<String> = timescale::problem(conn, Some(version), here)?
         .into_iter()
+        .chain(in_parts)
         .collect();
     let compressed = opened.model.chunks.iter().any(|c| {
         c.compressed
@@ -193,6 +195,42 @@ fn look(
         problems.extend(problems_here(options, chosen, conn)?);
     }
     Ok(problems)
+}
+
+/// Hypertables that are not restored as such, though their rows or what belongs to them are: they are there as a whole,
+/// with TimescaleDB's catalog, or not at all.
+fn in_parts(opened: &Opened, options: &RestoreOptions, chosen: &Chosen) -> Option<String> {
+    let model = &opened.model;
+    let parts: HashSet<Name> = model
+        .hypertables
+        .keys()
+        .flat_map(|&id| model.relations_of(id))
+        .collect();
+    let tables: HashSet<i32> = opened
+        .entries
+        .iter()
+        .filter(|e| closure::relation(e).is_some_and(|name| parts.contains(&name)))
+        .map(|e| e.dump_id)
+        .collect();
+    let whole = chosen.timescale(opened).is_some() && options.pick.sections.post_data;
+    let definitions = !whole && parts.iter().any(|name| chosen.restores(name));
+    let rows = parts
+        .iter()
+        .any(|name| chosen.loads(name) && !chosen.restores(name));
+    let entries = opened.entries.iter().zip(&chosen.entries);
+    let mut entries = entries.filter(|(_, chosen)| **chosen);
+    let belongs = entries.any(|(e, _)| {
+        e.section == Section::PostData && e.dependencies.iter().any(|id| tables.contains(id))
+    });
+    let found = if options.pick.names.by_kind() {
+        // A hypertable that is asked for as a table is one, without what is in its chunks.
+        rows
+    } else {
+        definitions || rows || (belongs && !whole)
+    };
+    found.then(|| {
+        "the snapshot's hypertables can only be restored whole, not in sections or into tables that exist\nhint: leave them out with --exclude-table, or restore them whole with --hypertable; their rows alone go into existing hypertables with --data-only --portable".to_owned()
+    })
 }
 
 /// What stands against it in the very database that is connected to.
@@ -447,7 +485,10 @@ impl Restore<'_> {
             }
             let entry = &self.opened.entries[n];
             let mut work = Work::Entry(n);
-            if let Some((add, _)) = plan::not_valid_first(entry)
+            if self.chosen.unchecked.contains(&n) {
+                let add = plan::not_valid(entry);
+                work = Work::Statements(entry_name(entry), vec![add]);
+            } else if let Some((add, _)) = plan::not_valid_first(entry)
                 && entry.dependencies.iter().any(|id| partly.contains(id))
             {
                 self.progress.note(&format!(

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::pg::catalog;
+use crate::pg::catalog::{self, Name};
 use crate::pg::{Connection, Error};
 use crate::progress::Progress;
 use crate::repo::model::{BlockRef, ManifestShard, TableRecord};
@@ -88,9 +88,9 @@ pub fn lines<E: From<RepoError>>(
     Ok(())
 }
 
-/// The COPY statement that loads a table.
-pub fn copy_sql(table: &TableRecord, freeze: bool) -> String {
-    let (schema, name) = match &table.load_through {
+/// The COPY statement that loads a table, or the one named instead.
+pub fn copy_sql(table: &TableRecord, root: Option<&Name>, freeze: bool) -> String {
+    let (schema, name) = match root {
         Some((schema, name)) => (schema, name),
         None => (&table.schema, &table.name),
     };

@@ -3,6 +3,8 @@
 pub(crate) mod chosen;
 pub mod cluster;
 mod exec;
+mod existing;
+mod foreign_keys;
 pub(crate) mod hypertables;
 mod large_objects;
 pub(crate) mod load;
@@ -15,6 +17,7 @@ mod schedule;
 mod statistics;
 mod steps;
 mod target;
+mod triggers;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -31,20 +34,18 @@ use crate::repo::{Reader, RepoError, Repository, lists};
 use crate::schema;
 use crate::schema::closure;
 use crate::schema::graph::Graph;
-use crate::schema::pattern::Pattern;
 use crate::schema::statements::RenderOptions;
 use crate::timescale;
 use crate::timescale::catalog::{Catalog, CatalogError};
-use crate::timescale::contents::{self, Counts, Item};
+use crate::timescale::contents::{self, Counts};
 use crate::timescale::model::Model;
-use crate::timescale::part::{Part, PartError};
+use crate::timescale::part::PartError;
 
+pub use chosen::{Chosen, Content, Item, Mode, Names, Pick, What};
 pub use exec::{Failure, entry_name};
 pub use preflight::Problems;
 
-use chosen::Chosen;
 use exec::Shared;
-use plan::Unfilled;
 use steps::Restore;
 use target::{create_database, database_name, lock_budget, session_options};
 
@@ -61,20 +62,20 @@ pub struct RestoreOptions {
     pub properties: bool,
     /// Drop what is restored first.
     pub clean: bool,
-    /// Restore only these relations, without what belongs to them, as `pg_restore -t` does.
-    pub tables: Vec<String>,
-    /// Restore only these hypertables, with all that belongs to them.
-    pub hypertables: Vec<String>,
-    /// Leave out these tables, views and sequences; hypertables with their chunks.
-    pub exclude_tables: Vec<Pattern>,
-    /// Which part of the hypertables' history.
-    pub part: Part,
+    /// What of the snapshot is restored.
+    pub pick: Pick,
     /// Make hypertables anew by the public functions of the target's TimescaleDB, whatever its version.
     pub portable: bool,
     /// What is left out of statements.
     pub render: RenderOptions,
     /// Restore the statistics that the snapshot has, where the target takes them.
     pub statistics: bool,
+    /// The role that restores, if it is not the one that connects.
+    pub role: Option<String>,
+    /// Rows that policies hide from the role are no error.
+    pub row_security: bool,
+    /// Triggers of tables that exist, foreign keys among them, do not fire while rows are loaded.
+    pub disable_triggers: bool,
     /// Collect statistics at the end, of what has none then.
     pub analyze: bool,
     /// Go on after an error.
@@ -185,6 +186,21 @@ pub enum RestoreError {
         /// The databases that were restored before.
         done: Vec<String>,
     },
+    /// Names that stand for nothing, and must not.
+    #[error(
+        "not in the snapshot: {0}\nhint: names are taken as they are, case and all, and without their schema; pgtide list shows them"
+    )]
+    NotThere(String),
+    /// The list does not fit the snapshot.
+    #[error(
+        "line {line} of the list: {reason}\nhint: print the list of this snapshot with pgtide list, and edit that"
+    )]
+    List {
+        /// The line.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The user asked to stop.
     #[error(
         "interrupted: the target holds a part of the snapshot\nhint: run it again with --clean, or into a new database"
@@ -271,13 +287,13 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<RestoreReport, RestoreError> {
     let began = Instant::now();
-    let chosen = Chosen::new(opened, options)?;
+    let mut chosen = options.choose(opened)?;
     let mut conn = options
         .settings
-        .connect(&session_options(opened))
+        .connect(&session_options(opened, options))
         .map_err(server("could not connect to the target"))?;
     let mut settings = options.settings.pin(&conn);
-    let problems = preflight(opened, options, &chosen, &mut conn)?;
+    let problems = preflight(opened, options, &mut chosen, &mut conn)?;
     if !problems.is_empty() {
         return Err(RestoreError::Refused(Box::new(problems)));
     }
@@ -286,12 +302,9 @@ pub fn run(
     } else {
         None
     };
-    let mut left_out = anew
-        .as_ref()
-        .map(|plan| plan.left_out.clone())
-        .unwrap_or_default();
-    let unfilled = Unfilled::new(&opened.entries, &opened.snapshot.without_rows);
-    left_out.extend(not_filled(opened, &chosen, &unfilled));
+    let mut left_out = chosen.left_out.clone();
+    left_out.extend(anew.iter().flat_map(|plan| plan.left_out.clone()));
+    left_out.extend(not_filled(opened, &chosen));
     for note in &chosen.notes {
         progress.note(note);
     }
@@ -310,6 +323,7 @@ pub fn run(
         entries: &opened.entries,
         tables: &opened.tables,
         created: &|table| chosen.created(table),
+        root: &|table| chosen.root(table),
         encoding: match opened.snapshot.source.encoding.as_str() {
             "UTF8" => None,
             other => Some(other),
@@ -317,6 +331,8 @@ pub fn run(
         page: opened.snapshot.source.block_size / 4,
         objects_missing: AtomicBool::new(false),
         render: options.render,
+        role: options.role.as_deref(),
+        disable_triggers: options.disable_triggers,
         progress,
         failures: Mutex::new(Vec::new()),
         continue_on_error: options.continue_on_error,
@@ -325,7 +341,7 @@ pub fn run(
         let name = create_database(opened, options, &mut conn)?;
         settings = settings.with_dbname(&name);
         conn = settings
-            .connect(&session_options(opened))
+            .connect(&session_options(opened, options))
             .map_err(server("could not connect to the new database"))?;
     }
     let database = database_name(&mut conn)?;
@@ -347,7 +363,6 @@ pub fn run(
         progress,
         shared: &shared,
         lock_budget: lock_budget(&mut conn)?,
-        unfilled: &unfilled,
         timescale: chosen.timescale(opened),
         anew,
         jobs: match options.jobs {
@@ -387,25 +402,15 @@ pub fn run(
     })
 }
 
-/// What is restored without rows, and what does without a check for that.
-fn not_filled(opened: &Opened, chosen: &Chosen, unfilled: &Unfilled) -> Vec<String> {
+/// What is restored without rows.
+fn not_filled(opened: &Opened, chosen: &Chosen) -> Vec<String> {
     let tables = opened.snapshot.without_rows.iter();
-    let rows = tables
+    tables
         .filter(|table| chosen.restores(table))
         .map(|(schema, name)| {
             format!("the rows of {schema}.{name}, which the role that dumped could not read")
-        });
-    let entries = opened.entries.iter().enumerate();
-    let keys = entries
-        .filter(|(n, _)| chosen.entries[*n])
-        .filter(|(_, entry)| unfilled.refer(entry) && plan::not_valid_first(entry).is_some())
-        .map(|(_, entry)| {
-            format!(
-                "the validation of {}: rows that it refers to are missing",
-                entry_name(entry)
-            )
-        });
-    rows.chain(keys).collect()
+        })
+        .collect()
 }
 
 /// What a restore would do.
@@ -418,16 +423,32 @@ pub struct Outline {
     /// Tables, hypertables and chunks.
     pub counts: Counts,
     /// Tables and hypertables with rows, the largest first.
-    pub tables: Vec<Item>,
+    pub tables: Vec<contents::Item>,
     /// Rows.
     pub rows: u64,
     /// Bytes of payload.
     pub payload_bytes: u64,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// What cannot come along.
+    pub left_out: Vec<String>,
 }
 
-/// What a restore would do; no server is asked.
-pub fn outline(opened: &Opened, options: &RestoreOptions) -> Result<Outline, RestoreError> {
-    let chosen = Chosen::new(opened, options)?;
+/// What a restore would do, and what stands against it; nothing is touched.
+pub fn rehearse(
+    opened: &Opened,
+    options: &RestoreOptions,
+) -> Result<(Outline, Problems), RestoreError> {
+    let mut chosen = options.choose(opened)?;
+    let mut conn = options
+        .settings
+        .connect(&session_options(opened, options))
+        .map_err(server("could not connect to the target"))?;
+    let problems = preflight(opened, options, &mut chosen, &mut conn)?;
+    Ok((outline(opened, &chosen), problems))
+}
+
+fn outline(opened: &Opened, chosen: &Chosen) -> Outline {
     let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
     for (entry, _) in opened
         .entries
@@ -449,32 +470,41 @@ pub fn outline(opened: &Opened, options: &RestoreOptions) -> Result<Outline, Res
     let mut tables = contents::items(&opened.model, tables);
     tables.retain(|item| item.payload_bytes > 0);
     tables.sort_by_key(|item| std::cmp::Reverse(item.payload_bytes));
-    Ok(Outline {
+    Outline {
         counts: chosen.counts(opened),
+        notes: chosen.notes.clone(),
+        left_out: chosen.left_out.clone(),
         entries: kinds.iter().map(|(_, number)| number).sum(),
         kinds,
         rows: tables.iter().map(|item| item.rows).sum(),
         payload_bytes: tables.iter().map(|item| item.payload_bytes).sum(),
         tables,
-    })
+    }
 }
 
-/// What stands against the restore; nothing is touched.
-pub fn problems(opened: &Opened, options: &RestoreOptions) -> Result<Problems, RestoreError> {
-    let chosen = Chosen::new(opened, options)?;
-    let mut conn = options
-        .settings
-        .connect(&session_options(opened))
-        .map_err(server("could not connect to the target"))?;
-    preflight(opened, options, &chosen, &mut conn)
+impl RestoreOptions {
+    /// What of the snapshot is restored.
+    pub fn choose(&self, opened: &Opened) -> Result<Chosen, RestoreError> {
+        let mode = Mode {
+            create: self.create,
+            properties: self.properties,
+            portable: self.portable,
+        };
+        Chosen::new(opened, &self.pick, mode)
+    }
 }
 
 fn preflight(
     opened: &Opened,
     options: &RestoreOptions,
-    chosen: &Chosen,
+    chosen: &mut Chosen,
     conn: &mut Connection,
 ) -> Result<Problems, RestoreError> {
+    let version = conn.server_version();
+    let target = (!options.create).then_some(&mut *conn);
+    foreign_keys::settle(opened, chosen, target, version)
+        .map_err(server("could not look at the target's tables"))?;
+    let chosen = &*chosen;
     let entries: Vec<&TocEntry> = opened
         .entries
         .iter()
@@ -496,13 +526,27 @@ fn preflight(
         },
     )
     .map_err(server("could not look at the target"))?;
+    if !options.create {
+        problems.missing = existing::missing(opened, chosen, conn)
+            .map_err(server("could not look at the target's tables"))?;
+        problems.schemas = preflight::schemas(opened, chosen, conn)
+            .map_err(server("could not look at the target's schemas"))?;
+    }
     if !options.create
         && !options.clean
         && let Some(mark) =
             mark::find(conn).map_err(server("could not look at the target database"))?
     {
+        let hint = if chosen.creates_relations() {
+            "run it again with --clean, which drops what is there first; or drop the database and restore with --create".to_owned()
+        } else {
+            format!(
+                "empty the tables that it has filled, then take the mark away: ALTER DATABASE ... RESET {}",
+                mark::SETTING
+            )
+        };
         problems.others.push(format!(
-            "the target database holds an unfinished restore, {mark}: part of it is missing\nhint: run it again with --clean, which drops what is there first; or drop the database and restore with --create"
+            "the target database holds an unfinished restore, {mark}: part of it is missing\nhint: {hint}"
         ));
     }
     hypertables::problems(opened, options, chosen, conn, &mut problems)?;

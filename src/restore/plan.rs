@@ -1,16 +1,16 @@
 //! The tasks of a restore: what is loaded, what follows from it, and what it all costs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
 use crate::repo::{Reader, RepoError};
-use crate::schema::closure;
 use crate::schema::graph::{Graph, Pass};
 
 use super::exec::{self, Work};
+use super::existing::Order;
 use super::load::{self, SharedLoad};
 use super::schedule::Task;
 
@@ -41,8 +41,6 @@ impl Plan {
 
 /// What is restored.
 pub struct Selection<'a> {
-    /// Tables whose rows are not in the snapshot.
-    pub unfilled: &'a Unfilled,
     /// All entries of the snapshot.
     pub entries: &'a [TocEntry],
     /// Which of them are restored.
@@ -55,6 +53,12 @@ pub struct Selection<'a> {
     pub graph: &'a Graph,
     /// Entries before the rows that one session restores while others load: tables, and what belongs to them.
     pub late: &'a [usize],
+    /// Foreign keys that are added without being validated.
+    pub unchecked: &'a HashSet<usize>,
+    /// Whether a table is created, so that nothing is checked while its rows arrive.
+    pub created: &'a dyn Fn(&TableRecord) -> bool,
+    /// The order of loads into tables that exist.
+    pub order: &'a Order,
 }
 
 /// Loads and everything of the main pass that follows them.
@@ -67,6 +71,7 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
     let mut through: HashMap<&Name, Vec<Member>> = HashMap::new();
     let total: u64 = selection.tables.iter().map(|t| t.payload_bytes).sum();
     let mut created = create_late(&mut plan, selection);
+    let mut loads_of: HashMap<usize, Vec<usize>> = HashMap::new();
 
     for (n, table) in selection.tables.iter().enumerate() {
         if table.role != TableRole::Plain || !(selection.table)(n) {
@@ -85,7 +90,9 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
                 object,
                 after: numbers.clone(),
             };
-            numbers.extend(push_loads(&mut plan, selection, reader, load, total, jobs)?);
+            let pushed = push_loads(&mut plan, selection, reader, load, total, jobs)?;
+            numbers.extend(&pushed);
+            loads_of.insert(n, pushed);
         }
         if let Some(root) = &table.load_through {
             let of_root = through.entry(root).or_default();
@@ -109,6 +116,7 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
         }
     }
     loads.extend(created);
+    put_in_order(&mut plan, selection.order, &loads_of);
     let barrier = plan.push(
         Task {
             after: (0..plan.tasks.len()).collect(),
@@ -146,16 +154,10 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
             shared: task.after_loads.clone(),
             elsewhere: false,
         };
-        let number = if let Some((add, _)) =
-            not_valid_first(entry).filter(|_| selection.unfilled.refer(entry))
-        {
-            // What it refers to did not come along: it holds for rows from now on.
-            plan.push(
-                scheduled,
-                Work::Statements(exec::entry_name(entry), vec![add]),
-            )
+        let name = exec::entry_name(entry);
+        let number = if selection.unchecked.contains(&task.entry) {
+            plan.push(scheduled, Work::Statements(name, vec![not_valid(entry)]))
         } else if let Some((add, validate)) = not_valid_first(entry) {
-            let name = exec::entry_name(entry);
             let added = plan.push(
                 Task {
                     cost: 0,
@@ -180,6 +182,34 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
         last.push(Some(number));
     }
     Ok(plan)
+}
+
+/// Loads into tables that exist wait for the rows that theirs refer to.
+fn put_in_order(plan: &mut Plan, order: &Order, loads: &HashMap<usize, Vec<usize>>) {
+    let loads_of = |group: usize| -> Vec<usize> {
+        let tables = order.groups[group].iter();
+        tables
+            .filter_map(|table| loads.get(table))
+            .flatten()
+            .copied()
+            .collect()
+    };
+    let mut loaded: HashMap<usize, usize> = HashMap::new();
+    for &(own, other) in &order.pairs {
+        let loaded = *loaded.entry(other).or_insert_with(|| {
+            let task = Task {
+                after: loads_of(other),
+                ..Task::default()
+            };
+            plan.push(
+                task,
+                Work::Statements("rows of a table".to_owned(), Vec::new()),
+            )
+        });
+        for load in loads_of(own) {
+            plan.tasks[load].after.push(loaded);
+        }
+    }
 }
 
 /// A task for each late entry, done elsewhere and in their order; by the dump id of the table that they belong to.
@@ -233,9 +263,9 @@ fn push_loads(
         ..Task::default()
     };
     // One session per table freezes its rows; a table that would keep one session busy after all others have
-    // finished is better loaded by all.
+    // finished is better loaded by all. Rows that must find each other have to come in one COPY.
     let dominates = table.payload_bytes > total / jobs.max(1) as u64;
-    if jobs < 2 || table.payload_bytes < SHARE_BYTES || !dominates {
+    if jobs < 2 || table.payload_bytes < SHARE_BYTES || !dominates || !(selection.created)(table) {
         return Ok(vec![plan.push(task, Work::Load(n))]);
     }
     let runs = Arc::new(SharedLoad::new(load::blocks(reader, table)?, jobs));
@@ -282,65 +312,43 @@ fn cost(entry: &TocEntry, bytes: u64) -> u64 {
     }
 }
 
-/// Tables whose rows are not in the snapshot.
-#[derive(Debug, Default)]
-pub struct Unfilled {
-    /// Dump id, schema and name.
-    tables: Vec<(i32, Name)>,
-}
-
-impl Unfilled {
-    /// Those of these names.
-    pub fn new(entries: &[TocEntry], names: &[Name]) -> Self {
-        let tables = entries.iter().filter(|entry| entry.desc == "TABLE");
-        let tables = tables.filter_map(|entry| {
-            let name = closure::relation(entry).filter(|name| names.contains(name))?;
-            Some((entry.dump_id, name))
-        });
-        Self {
-            tables: tables.collect(),
-        }
-    }
-
-    /// Whether the entry is a foreign key of another table to one of these, so that it may not hold for the rows there
-    /// are.
-    pub fn refer(&self, entry: &TocEntry) -> bool {
-        // The tag is the table's name, a space, and its own.
-        let own = |(schema, name): &Name| {
-            let tag = entry.tag.to_lossy();
-            let rest = tag.strip_prefix(name.as_str());
-            let same = entry
-                .namespace
-                .as_ref()
-                .is_some_and(|n| n.to_lossy() == schema.as_str());
-            same && rest.is_some_and(|rest| rest.starts_with(' '))
-        };
-        entry.desc == "FK CONSTRAINT"
-            && self
-                .tables
-                .iter()
-                .any(|(id, name)| entry.dependencies.contains(id) && !own(name))
-    }
-}
-
 /// A foreign key as two statements: added NOT VALID, which takes a moment, then validated, under locks that let others
 /// of the same referenced table be validated too. Nothing where the server does not allow it (a partitioned table, for
 /// which `pg_dump` does not say ONLY) or where the constraint is not validated at the source either.
 pub fn not_valid_first(entry: &TocEntry) -> Option<(SqlText, SqlText)> {
-    if entry.desc != "FK CONSTRAINT" {
-        return None;
-    }
-    let defn = entry.defn.to_str()?.trim_end().strip_suffix(';')?;
-    let unchecked = defn.ends_with("NOT VALID") || defn.ends_with("NOT ENFORCED");
-    if unchecked || !defn.starts_with("ALTER TABLE ONLY ") {
+    if entry.desc != "FK CONSTRAINT" || is_unchecked(entry) || is_of_partitioned(entry) {
         return None;
     }
     let drop = entry.drop_stmt.to_str()?;
     let (table, name) = drop.rsplit_once(" DROP CONSTRAINT ")?;
     Some((
-        SqlText::from(format!("{defn} NOT VALID;")),
+        not_valid(entry),
         SqlText::from(format!("{table} VALIDATE CONSTRAINT {name}")),
     ))
+}
+
+/// Whether the constraint is not validated at the source either.
+pub fn is_unchecked(entry: &TocEntry) -> bool {
+    let defn = statement(entry);
+    defn.ends_with(b"NOT VALID") || defn.ends_with(b"NOT ENFORCED")
+}
+
+/// Whether the foreign key is one of a partitioned table.
+pub fn is_of_partitioned(entry: &TocEntry) -> bool {
+    !entry.defn.as_bytes().starts_with(b"ALTER TABLE ONLY ")
+}
+
+/// The statement that adds the foreign key without validating it.
+pub fn not_valid(entry: &TocEntry) -> SqlText {
+    let mut statement = statement(entry).to_vec();
+    statement.extend_from_slice(b" NOT VALID;");
+    statement.into()
+}
+
+/// The one statement of a foreign key, without its end.
+fn statement(entry: &TocEntry) -> &[u8] {
+    let defn = entry.defn.as_bytes().trim_ascii_end();
+    defn.strip_suffix(b";").unwrap_or(defn)
 }
 
 /// The table that a constraint belongs to. Its entry's tag is the table's name, a space, and its own.
@@ -417,13 +425,15 @@ mod tests {
             manifest: Vec::new(),
         };
         let selection = Selection {
-            unfilled: &Unfilled::default(),
             entries: &[],
             entry: &|_| true,
             tables: &[table],
             table: &|_| true,
             graph: &Graph::default(),
             late: &[],
+            unchecked: &HashSet::new(),
+            created: &|_| true,
+            order: &Order::default(),
         };
         for jobs in [2, 64, 256] {
             let plan = main(&selection, &repo.reader().unwrap(), jobs).unwrap();

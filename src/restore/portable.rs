@@ -82,9 +82,12 @@ pub fn plan(
         tablespaces: !options.render.no_tablespaces,
     };
     let restored = |name: &Name| chosen.restores(name);
-    let mut plan = portable::plan(&opened.catalog, &opened.model, &restored, &target)?;
-    plan.left_out.extend(chosen.left_out.iter().cloned());
-    Ok(plan)
+    Ok(portable::plan(
+        &opened.catalog,
+        &opened.model,
+        &restored,
+        &target,
+    )?)
 }
 
 impl Restore<'_> {

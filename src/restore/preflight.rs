@@ -1,15 +1,17 @@
 //! What a restore needs and what is in its way, found before anything is touched and listed together.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
-use crate::pg::archive::TocEntry;
+use crate::pg::archive::{Section, TocEntry};
 use crate::pg::catalog::{self, quote_literal};
 use crate::pg::{Connection, Error};
 use crate::repo::model::Source;
 use crate::schema::statements::{self, RenderOptions};
 use crate::schema::tokens::{Token, Tokens};
 
+use super::Opened;
+use super::chosen::Chosen;
 use super::large_objects::Needs;
 use super::older;
 
@@ -34,6 +36,10 @@ pub struct Problems {
     pub not_understood: Vec<String>,
     /// Locales of the database to create that the target does not know.
     pub locales: Vec<String>,
+    /// Schemas that are not restored, but objects in them are, and that the target does not have.
+    pub schemas: Vec<String>,
+    /// Tables, columns and sequences that are to be filled and do not exist at the target.
+    pub missing: Vec<String>,
     /// Objects that are to be restored and exist already.
     pub existing: Vec<String>,
     /// Anything else, with its hint.
@@ -103,6 +109,16 @@ impl fmt::Display for Problems {
             "locales of the database that the target's server does not know",
             &self.locales,
             "install them there and run SELECT pg_import_system_collations('pg_catalog'), or create the database yourself with another locale and restore without --create",
+        )?;
+        section(
+            "schemas that the target does not have",
+            &self.schemas,
+            "create them there; --schema and --table take objects of a schema without the schema itself",
+        )?;
+        section(
+            "not at the target, where rows and values are to go",
+            &self.missing,
+            "restore their definitions too, or leave out their rows; pgtide list shows what is picked",
         )?;
         section(
             "objects that exist already at the target",
@@ -278,6 +294,36 @@ pub fn older_server(conn: &Connection, source: &Source, problems: &mut Problems)
             "the snapshot comes from PostgreSQL {origin}, the target is {target}: an older server may not know its statements and types\nhint: restore into PostgreSQL {origin} or later"
         ));
     }
+}
+
+/// Schemas that objects are restored into, which neither this restore creates nor the target has. An extension may
+/// bring schemas of its own.
+pub fn schemas(
+    opened: &Opened,
+    chosen: &Chosen,
+    conn: &mut Connection,
+) -> Result<Vec<String>, Error> {
+    let entries = || opened.entries.iter().enumerate();
+    let is_schema = |e: &TocEntry| e.desc == "SCHEMA";
+    let mut named: BTreeSet<String> = entries()
+        .filter(|(n, e)| chosen.entries[*n] && e.section != Section::None)
+        .filter_map(|(_, e)| e.namespace.as_ref())
+        .filter(|schema| !schema.is_empty())
+        .map(|schema| schema.to_lossy().into_owned())
+        .collect();
+    let defined: HashMap<String, usize> = entries()
+        .filter(|(_, e)| is_schema(e))
+        .map(|(n, e)| (e.tag.to_lossy().into_owned(), n))
+        .collect();
+    named.retain(|schema| match defined.get(schema) {
+        Some(&n) => !chosen.entries[n],
+        None => !chosen.creates_extensions(),
+    });
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = names(conn, "SELECT nspname FROM pg_catalog.pg_namespace")?;
+    Ok(named.into_iter().filter(|s| !known.contains(s)).collect())
 }
 
 /// The names that a query gives.

@@ -8,15 +8,16 @@ use crate::pg::catalog::{self, qualified, quote_literal};
 use crate::pg::interrupt::{Interrupt, Registration};
 use crate::pg::{Connection, Error, SessionOptions, Settings};
 use crate::progress::{Progress, Stage};
-use crate::repo::model::{SequenceValue, TableRole};
+use crate::repo::model::TableRole;
 use crate::schema;
 use crate::schema::graph::Pass;
 use crate::timescale::portable::Portable;
-use crate::timescale::{self, state};
+use crate::timescale::state;
 
 use super::chosen::Chosen;
 use super::exec::{self, Failure, Halt, Session, Shared, Work};
-use super::plan::{self, Plan, Selection, Unfilled};
+use super::existing::{self, Order};
+use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Task};
 use super::target::session_options;
 use super::{
@@ -50,8 +51,6 @@ pub struct Restore<'a> {
     pub shared: &'a Shared<'a>,
     /// Objects that all sessions together may lock.
     pub lock_budget: usize,
-    /// Tables whose rows are not in the snapshot.
-    pub unfilled: &'a Unfilled,
     /// The version of TimescaleDB to restore, if any.
     pub timescale: Option<&'a str>,
     /// What the public functions of another version do instead, if it is to be restored so.
@@ -72,7 +71,7 @@ impl Restore<'_> {
             // state.
             serial = self.session(self.begin_timescale(version)?);
         }
-        if self.anew.is_some() {
+        if self.anew.is_some() && self.options.pick.creates() {
             self.begin_portable()?;
         }
         if self.steps(&mut serial.0).is_err() {
@@ -100,12 +99,14 @@ impl Restore<'_> {
         let pre: Vec<usize> = self.graph_pre();
         self.progress.stage(&Stage::PreData { entries: pre.len() });
         self.entries(serial, &pre)?;
-        if let Some(anew) = &self.anew {
+        if let Some(anew) = &self.anew
+            && self.options.pick.creates()
+        {
             self.portable_steps(serial, &anew.create)?;
         }
         self.configuration(serial)?;
         self.sequences(serial)?;
-        self.main()?;
+        self.main(serial)?;
         self.pass(serial, Pass::Privileges)?;
         self.statistics(serial, "TABLE")?;
         self.hypertables(serial)
@@ -115,7 +116,10 @@ impl Restore<'_> {
     fn last_steps(&self, serial: &mut Session<'_>) -> Result<(), Halt> {
         self.after_catalog(serial)?;
         self.refresh(serial)?;
-        if let Some(anew) = &self.anew {
+        if let Some(anew) = &self.anew
+            && self.options.pick.content.schema
+            && self.options.pick.sections.post_data
+        {
             self.portable_steps(serial, &anew.settings)?;
         }
         self.statistics(serial, "MATERIALIZED VIEW")?;
@@ -141,7 +145,7 @@ impl Restore<'_> {
         &self,
         state: fn(SessionOptions) -> SessionOptions,
     ) -> Result<Connection, RestoreError> {
-        let mut options = session_options(self.opened);
+        let mut options = session_options(self.opened, self.options);
         if self.timescale.is_some() {
             options = state(options);
         }
@@ -158,13 +162,9 @@ impl Restore<'_> {
     fn graph_pre(&self) -> Vec<usize> {
         let done = self.before_timescale();
         let late: HashSet<usize> = self.chosen.late.iter().copied().collect();
-        self.opened
-            .graph
-            .pre
-            .iter()
-            .copied()
-            .filter(|n| self.chosen.entries[*n] && !done.contains(n) && !late.contains(n))
-            .collect()
+        let pre = self.opened.graph.pre.iter().copied();
+        let pre = pre.filter(|n| self.chosen.entries[*n] && !done.contains(n) && !late.contains(n));
+        self.chosen.in_order(pre.collect())
     }
 
     /// Drops what is to be restored, the last first. What is not there is no error.
@@ -267,15 +267,10 @@ impl Restore<'_> {
 
     /// Sets the sequences.
     fn sequences(&self, session: &mut Session<'_>) -> Result<(), Halt> {
-        let wanted = |s: &&SequenceValue| {
-            let name = s.key();
-            let of_extension = s.extension.as_deref().is_some_and(|extension| {
-                self.chosen.whole && (self.anew.is_none() || extension != timescale::EXTENSION)
-            });
-            of_extension || self.chosen.restores(&name)
-        };
+        let sequences = self.opened.sequences.iter().zip(&self.chosen.sequences);
+        let wanted = sequences.filter(|(_, wanted)| **wanted);
         let mut batch = Vec::new();
-        for sequence in self.opened.sequences.iter().filter(wanted) {
+        for (sequence, _) in wanted {
             let name = qualified(&sequence.schema, &sequence.name);
             batch.push(Work::Statements(
                 format!("SEQUENCE SET {}.{}", sequence.schema, sequence.name),
@@ -294,15 +289,18 @@ impl Restore<'_> {
     }
 
     /// Loads rows, builds indexes and adds constraints, in parallel.
-    fn main(&self) -> Result<(), Halt> {
+    fn main(&self, session: &mut Session<'_>) -> Result<(), Halt> {
+        let order = self.order_of_loads(session)?;
         let selection = Selection {
-            unfilled: self.unfilled,
             entries: &self.opened.entries,
             entry: &|n| self.chosen.entries[n] && !self.chosen.after_catalog.contains(&n),
             tables: &self.opened.tables,
             table: &|n| self.chosen.tables[n],
             graph: &self.opened.graph,
             late: &self.chosen.late,
+            unchecked: &self.chosen.unchecked,
+            created: &|table| self.chosen.created(table),
+            order: &order,
         };
         let bytes = self.chosen_bytes();
         self.progress
@@ -322,6 +320,27 @@ impl Restore<'_> {
                 });
                 Err(Halt)
             }
+        }
+    }
+
+    /// Tables that exist are loaded in the order of their foreign keys, unless these are off.
+    fn order_of_loads(&self, session: &mut Session<'_>) -> Result<Order, Halt> {
+        if self.options.disable_triggers {
+            return Ok(Order::default());
+        }
+        match existing::order(self.opened, self.chosen, session.conn()) {
+            Ok(order) => {
+                if !order.circle.is_empty() {
+                    self.progress.note(&format!(
+                        "these tables refer to each other in a circle, so no order of loading suits them all: {}; if it fails, --disable-triggers loads them",
+                        order.circle.join(", ")
+                    ));
+                }
+                Ok(order)
+            }
+            Err(error) => self
+                .halt("foreign keys of tables", &error)
+                .map(|()| Order::default()),
         }
     }
 
@@ -421,7 +440,7 @@ impl Restore<'_> {
         if pass == Pass::Privileges {
             self.progress.stage(&Stage::PostData);
         }
-        self.entries(session, &self.of_pass(pass))
+        self.entries(session, &self.chosen.in_order(self.of_pass(pass)))
     }
 
     fn of_pass(&self, pass: Pass) -> Vec<usize> {
@@ -435,7 +454,7 @@ impl Restore<'_> {
     /// Refreshes materialised views. Nobody knows that one reads another through a function, so those that found one still
     /// empty are tried again as long as others could be refreshed.
     fn refresh(&self, session: &mut Session<'_>) -> Result<(), Halt> {
-        let mut views = self.of_pass(Pass::Refreshes);
+        let mut views = self.chosen.in_order(self.of_pass(Pass::Refreshes));
         loop {
             let before = views.len();
             let mut early = Vec::new();
@@ -472,7 +491,7 @@ impl Restore<'_> {
 
     /// Collects the statistics of the relations that were restored and have none.
     fn analyze(&self, session: &mut Session<'_>, desc: &str, restored: bool) -> Result<(), Halt> {
-        let names: Vec<String> = self
+        let mut names: Vec<String> = self
             .opened
             .entries
             .iter()
@@ -483,6 +502,12 @@ impl Restore<'_> {
                 Some(qualified(&schema, &e.tag.to_lossy()))
             })
             .collect();
+        if desc == "TABLE" {
+            let tables = self.opened.tables.iter().zip(&self.chosen.tables);
+            let filled = tables.filter(|(t, wanted)| **wanted && t.role == TableRole::Plain);
+            let filled = filled.filter(|(t, _)| !self.chosen.created(t));
+            names.extend(filled.map(|(t, _)| qualified(&t.schema, &t.name)));
+        }
         let mut plan = Plan::default();
         let found = match catalog::analyzable(session.conn(), &names, restored) {
             Ok(found) => found,

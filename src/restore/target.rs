@@ -7,13 +7,19 @@ use crate::schema::statements;
 use super::{Opened, RestoreError, RestoreOptions, server};
 
 /// What every session of a restore starts with.
-pub fn session_options(opened: &Opened) -> SessionOptions {
-    let mut options = crate::pg::session_options();
+pub fn session_options(opened: &Opened, options: &RestoreOptions) -> SessionOptions {
+    let mut session = crate::pg::session_options();
     for (name, value) in statements::session_settings(&opened.entries) {
-        options = options.with(&name, &value);
+        session = session.with(&name, &value);
+    }
+    if let Some(role) = &options.role {
+        session = session.with("role", role);
+    }
+    if options.row_security {
+        session = session.with("row_security", "on");
     }
     // Commits need not reach the disk one by one; the last one of the restore makes all of them durable.
-    options.with("synchronous_commit", "off")
+    session.with("synchronous_commit", "off")
 }
 
 /// The name of the database connected to.

@@ -3,6 +3,7 @@
 pub mod closure;
 pub mod drops;
 pub mod filter_file;
+pub mod foreign_key;
 pub mod globals;
 pub mod graph;
 pub mod ident;

@@ -145,10 +145,10 @@ impl FromStr for SectionName {
 
 /// The section of each entry. Comments, privileges and labels have none of their own: they go with the entry before
 /// them, as `pg_restore` has it.
-pub fn effective(entries: &[TocEntry]) -> Vec<Section> {
+pub fn effective<'e>(entries: impl IntoIterator<Item = &'e TocEntry>) -> Vec<Section> {
     let mut current = Section::PreData;
     entries
-        .iter()
+        .into_iter()
         .map(|entry| {
             if entry.section != Section::None {
                 current = entry.section;

@@ -15,6 +15,10 @@ pub struct RenderOptions {
     pub no_privileges: bool,
     /// Tablespaces: everything goes to the database's own.
     pub no_tablespaces: bool,
+    /// Comments of large objects; others are entries, and chosen or not.
+    pub no_comments: bool,
+    /// Access methods of tables: all get the database's own.
+    pub no_table_access_method: bool,
 }
 
 /// Kinds whose name in `ALTER ... OWNER TO` is their schema and tag.
@@ -111,7 +115,9 @@ impl Renderer {
             out.extend(owner(entry));
         }
         // A partitioned table has no storage; its access method is only what its partitions take over.
-        if let (Some('p'), Some(tableam)) = (entry.relkind, &entry.tableam) {
+        if let (Some('p'), Some(tableam)) = (entry.relkind, &entry.tableam)
+            && !self.options.no_table_access_method
+        {
             out.push(statement(b"ALTER TABLE ", |out| {
                 push_qualified(out, entry.namespace.as_ref(), &entry.tag);
                 out.extend_from_slice(b" SET ACCESS METHOD ");
@@ -136,6 +142,7 @@ impl Renderer {
             self.tablespace = Some(wanted.clone());
         }
         if let Some(wanted) = &entry.tableam
+            && !self.options.no_table_access_method
             && entry.relkind != Some('p')
             && self.tableam.as_ref() != Some(wanted)
         {

@@ -217,6 +217,7 @@ fn make_statement(shared: &Shared<'_>) -> String {
            END LOOP;
          END IF;"
     };
+    let comments = !shared.render.no_comments;
     let body = format!(
         "DECLARE o record; g record; owner name; own text := pg_catalog.current_setting('role'); acl pg_catalog.aclitem[]; usual bool;
          BEGIN
@@ -226,7 +227,7 @@ fn make_statement(shared: &Shared<'_>) -> String {
              {create}
              {privileges}
            END LOOP;
-           FOR o IN SELECT m.oid, m.comment FROM {METADATA} m WHERE m.comment IS NOT NULL LOOP
+           FOR o IN SELECT m.oid, m.comment FROM {METADATA} m WHERE {comments} AND m.comment IS NOT NULL LOOP
              EXECUTE pg_catalog.format('COMMENT ON LARGE OBJECT %s IS %L', o.oid, o.comment);
            END LOOP;
          END"
