@@ -64,7 +64,6 @@ fn what_is_missing_at_the_target_is_listed_and_nothing_is_touched() {
         let names = [
             role.trim_matches('"'),
             grantee.trim_matches('"'),
-            "PostgreSQL 17",
             "--no-owner",
             "nothing was restored",
         ];
