@@ -40,3 +40,5 @@ CREATE PUBLICATION labelled FOR TABLE labelled.t;
 SECURITY LABEL FOR dummy ON PUBLICATION labelled IS 'classified';
 CREATE SUBSCRIPTION labelled CONNECTION 'dbname=nowhere' PUBLICATION labelled WITH (connect = false);
 SECURITY LABEL FOR dummy ON SUBSCRIPTION labelled IS 'classified';
+SELECT lo_from_bytea(4712, 'x');
+SECURITY LABEL FOR dummy ON LARGE OBJECT 4712 IS 'secret';
