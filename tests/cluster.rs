@@ -373,7 +373,7 @@ fn a_cluster_comes_back_whole_by_one_command_each_way() {
         &["restore", &id, "-t", "plain", "-d", "one"],
     )
     .expect(2)
-    .says(&["--table is for one database"]);
+    .says(&["is for one database"]);
     drop(target);
     spaces.empty();
 

@@ -9,6 +9,7 @@ use pgtide::pg::{ConnectionArgs, Settings};
 use pgtide::repo::model::Snapshot;
 use pgtide::repo::{Repository, SnapshotId};
 use pgtide::schema::skip::Skip;
+use pgtide::schema::statements::RenderOptions;
 use pgtide::store::{LocalStore, Store};
 use pgtide::timescale::part::{Limit, Part};
 
@@ -121,6 +122,34 @@ pub struct Without {
     /// No subscriptions
     #[arg(long)]
     no_subscriptions: bool,
+}
+
+/// What is left out of statements.
+#[derive(Debug, Args)]
+pub struct Bare {
+    /// No owners: everything belongs to the role that restores
+    #[arg(short = 'O', long)]
+    no_owner: bool,
+    /// No tablespaces: everything goes into the default one
+    #[arg(long)]
+    no_tablespaces: bool,
+    /// No access methods of tables: all get the default one
+    #[arg(long)]
+    no_table_access_method: bool,
+}
+
+impl Bare {
+    /// What is left out of statements, where those kinds of entries are left out.
+    pub fn render(&self, skip: Skip) -> RenderOptions {
+        RenderOptions {
+            no_owner: self.no_owner,
+            no_privileges: skip.privileges,
+            no_tablespaces: self.no_tablespaces,
+            no_comments: skip.comments,
+            no_security_labels: skip.security_labels,
+            no_table_access_method: self.no_table_access_method,
+        }
+    }
 }
 
 impl Without {

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use pgtide::export::{self, Output, Target};
 use pgtide::pg::{ConnectionArgs, Settings};
 use pgtide::restore::{self, RestoreOptions};
-use pgtide::schema::statements::RenderOptions;
 
-use super::common::{Repo, Which, interrupt};
+use super::common::{Bare, Repo, Which, interrupt};
 use super::pick::Selection;
 use super::progress::Shown;
 use super::{Exit, Failure, Outcome, render};
@@ -45,15 +44,8 @@ pub struct Args {
     /// sql: begin with the creation of the database; an archive has that anyway, for pg_restore --create
     #[arg(short = 'C', long)]
     create: bool,
-    /// Write no owners: everything belongs to the role that restores
-    #[arg(short = 'O', long)]
-    no_owner: bool,
-    /// Write no tablespaces
-    #[arg(long)]
-    no_tablespaces: bool,
-    /// Write no access methods of tables
-    #[arg(long)]
-    no_table_access_method: bool,
+    #[command(flatten)]
+    bare: Bare,
     /// Show no progress and no summary
     #[arg(short, long)]
     quiet: bool,
@@ -117,13 +109,7 @@ fn selection(args: &Args) -> Result<RestoreOptions, Failure> {
         clean: false,
         pick: args.selection.pick()?,
         portable: false,
-        render: RenderOptions {
-            no_owner: args.no_owner,
-            no_privileges: args.selection.skip().privileges,
-            no_comments: args.selection.skip().comments,
-            no_tablespaces: args.no_tablespaces,
-            no_table_access_method: args.no_table_access_method,
-        },
+        render: args.bare.render(args.selection.skip()),
         statistics: false,
         role: None,
         row_security: false,

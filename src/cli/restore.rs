@@ -7,10 +7,9 @@ use pgtide::repo::model::Snapshot;
 use pgtide::repo::{Repository, SnapshotId};
 use pgtide::restore::cluster::ClusterOptions;
 use pgtide::restore::{self, Opened, RestoreOptions, RestoreReport};
-use pgtide::schema::statements::RenderOptions;
 
 use super::cluster::{self, Manner};
-use super::common::{Connect, Repo, Which, interrupt, print_json};
+use super::common::{Bare, Connect, Repo, Which, interrupt, print_json};
 use super::pick::Selection;
 use super::progress::Shown;
 use super::{Exit, Failure, Outcome, render};
@@ -47,15 +46,8 @@ pub struct Args {
     /// them; what cannot be carried is listed before anything starts
     #[arg(long)]
     portable: bool,
-    /// Restore no owners: everything belongs to the role that connects
-    #[arg(short = 'O', long)]
-    no_owner: bool,
-    /// Put everything into the default tablespace
-    #[arg(long)]
-    no_tablespaces: bool,
-    /// Give all tables the database's access method
-    #[arg(long)]
-    no_table_access_method: bool,
+    #[command(flatten)]
+    bare: Bare,
     /// SET ROLE to this role in all sessions
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
@@ -118,13 +110,7 @@ pub fn run(args: &Args) -> Outcome {
         clean: args.clean,
         pick: args.selection.pick()?,
         portable: args.portable,
-        render: RenderOptions {
-            no_owner: args.no_owner,
-            no_privileges: args.selection.skip().privileges,
-            no_comments: args.selection.skip().comments,
-            no_tablespaces: args.no_tablespaces,
-            no_table_access_method: args.no_table_access_method,
-        },
+        render: args.bare.render(args.selection.skip()),
         statistics: !args.no_statistics,
         role: args.role.clone(),
         row_security: args.enable_row_security,
@@ -250,7 +236,7 @@ fn which(args: &Args, repo: &Repository) -> Result<(SnapshotId, Snapshot), Failu
         return Ok(repo.find(&member.snapshot.to_string())?);
     }
     let given = if args.selection.is_given()? {
-        Some("an option that selects")
+        Some("what selects (--table, --schema and their like)")
     } else {
         args.portable.then_some("--portable")
     };

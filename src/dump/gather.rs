@@ -6,9 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::pg::archive::Archive;
-use crate::pg::catalog::{self, DatabaseFacts, Name};
+use crate::pg::catalog::{DatabaseFacts, Name};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::pg_dump::{ChildConnection, PgDump, SchemaRequest};
+use crate::pg::sequences;
 use crate::pg::snapshot::{self, Held};
 use crate::pg::{Connection, Settings, session_options};
 use crate::progress::Progress;
@@ -370,7 +371,7 @@ impl Run<'_> {
                     None => defined.contains(name),
                 }
         };
-        let rows = catalog::sequences(&mut conn, &wanted)
+        let rows = sequences::sequences(&mut conn, &wanted)
             .map_err(server("could not read the sequences' values"))?;
         Ok(rows
             .into_iter()

@@ -81,7 +81,7 @@ pub fn write(source: &Source<'_>, output: &Output) -> Result<(), ExportError> {
         script.sink.write(b"\n\n")?;
     }
     script.fill_large_objects()?;
-    for pass in [Pass::Main, Pass::Privileges, Pass::Last] {
+    for pass in [Pass::Main, Pass::Privileges, Pass::Refreshes, Pass::Last] {
         for task in graph.tasks.iter().filter(|task| task.pass == pass) {
             if source.chosen.entries[task.entry] {
                 script.entry(&source.opened.entries[task.entry])?;

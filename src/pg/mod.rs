@@ -19,6 +19,7 @@ pub mod interrupt;
 pub mod pg_dump;
 pub mod printed;
 mod row;
+pub mod sequences;
 mod settings;
 pub mod snapshot;
 mod startup;

@@ -8,7 +8,7 @@ use crate::pg::catalog::quote_literal;
 use crate::pg::interrupt::Interrupt;
 use crate::pg::{Connection, Settings};
 use crate::progress::{Progress, Stage};
-use crate::repo::model::{Member, Snapshot};
+use crate::repo::model::{Member, Snapshot, Source};
 use crate::repo::{RepoError, Repository};
 use crate::schema::globals;
 use crate::schema::statements::{Renderer, is_setting};
@@ -212,7 +212,7 @@ impl ClusterRestore<'_> {
     fn look(&self, settings: &Settings, conn: &mut Connection) -> Result<Problems, RestoreError> {
         let failed = || server("could not look at the target");
         let mut problems = Problems::default();
-        preflight::older_server(conn, &self.opened.snapshot.source, &mut problems);
+        older_server(conn, &self.opened.snapshot.source, &mut problems);
         self.look_at_tablespaces(conn, &mut problems)?;
         let provided = |desc: &str| -> BTreeSet<String> {
             let made = self.entries().filter(|entry| entry.desc == desc);
@@ -389,4 +389,15 @@ impl ClusterRestore<'_> {
 fn databases(conn: &mut Connection) -> Result<BTreeSet<String>, RestoreError> {
     preflight::names(conn, "SELECT datname FROM pg_catalog.pg_database")
         .map_err(server("could not list the target's databases"))
+}
+
+/// A target that is older than the source.
+fn older_server(conn: &Connection, source: &Source, problems: &mut Problems) {
+    let target = conn.server_version() / 10_000;
+    let origin = source.server_version_num / 10_000;
+    if target < origin {
+        problems.others.push(format!(
+            "the snapshot comes from PostgreSQL {origin}, the target is {target}: an older server may not know its statements and types\nhint: restore into PostgreSQL {origin} or later"
+        ));
+    }
 }

@@ -285,17 +285,6 @@ pub fn locale_notes(conn: &mut Connection, source: &Source) -> Result<Vec<String
     Ok(notes)
 }
 
-/// A target that is older than the source.
-pub fn older_server(conn: &Connection, source: &Source, problems: &mut Problems) {
-    let target = conn.server_version() / 10_000;
-    let origin = source.server_version_num / 10_000;
-    if target < origin {
-        problems.others.push(format!(
-            "the snapshot comes from PostgreSQL {origin}, the target is {target}: an older server may not know its statements and types\nhint: restore into PostgreSQL {origin} or later"
-        ));
-    }
-}
-
 /// Schemas that objects are restored into, which neither this restore creates nor the target has. An extension may
 /// bring schemas of its own.
 pub fn schemas(

@@ -17,6 +17,8 @@ pub struct RenderOptions {
     pub no_tablespaces: bool,
     /// Comments of large objects; others are entries, and chosen or not.
     pub no_comments: bool,
+    /// Security labels of large objects; others are entries, and chosen or not.
+    pub no_security_labels: bool,
     /// Access methods of tables: all get the database's own.
     pub no_table_access_method: bool,
 }

@@ -50,7 +50,7 @@ fn create_in(
         shared,
         copy,
         make: make_statement(shared),
-        labels: columns.contains(&"labels"),
+        labels: columns.contains(&"labels") && !shared.render.no_security_labels,
     };
     let mut batch: Vec<u8> = Vec::new();
     let mut objects = 0;
