@@ -557,7 +557,7 @@ fn what_cannot_be_written_is_said() {
         .says(&["2 tables match", "public.a, public.b/.c", "hint:"]);
     csv(&["-t", "nothing"])
         .expect(1)
-        .says(&["no table with rows of its own matches nothing", "hint:"]);
+        .says(&["no table, view or sequence named \"nothing\"", "hint:"]);
     csv(&["-t", "p"]).expect(1).says(&["partitions"]);
     assert_eq!(csv(&["-t", "a"]).expect(0).stdout, "x\n1\n");
     assert_eq!(

@@ -91,7 +91,7 @@ fn reads_all_data(server: &Server) {
     let done = repo.try_restore(&id, &target, &[]).expect(3).says(&[
         "not carried: the rows of app.secret",
         "not carried: the rows of app.tenant",
-        "not carried: the validation of FK CONSTRAINT app.of_tenant to_tenant",
+        "FK CONSTRAINT app.of_tenant to_tenant is added NOT VALID",
     ]);
     assert!(!done.stderr.contains("error:"), "{}", done.stderr);
     assert_eq!(target.sql("SELECT count(*) FROM app.secret"), "0");

@@ -47,7 +47,16 @@ fn serial(entries: &[TocEntry], with_database: bool) -> Vec<&TocEntry> {
     let graph = Graph::build(entries);
     let mut order: Vec<(Pass, usize)> =
         graph.pre.iter().map(|entry| (Pass::Main, *entry)).collect();
-    order.extend(graph.tasks.iter().map(|task| (task.pass, task.entry)));
+    // pg_restore has refreshes and event triggers in one pass; here the refreshes come first.
+    let pass = |pass| {
+        if pass == Pass::Refreshes {
+            Pass::Last
+        } else {
+            pass
+        }
+    };
+    let tasks = graph.tasks.iter();
+    order.extend(tasks.map(|task| (pass(task.pass), task.entry)));
     if with_database {
         let pass = |entry: usize| {
             if is_privilege(&entries[entry]) {

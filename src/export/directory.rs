@@ -361,7 +361,22 @@ impl Writer<'_> {
                 || source.opened.graph.database.contains(n)
         });
         let chosen = chosen.filter(|(_, e)| !(source.render.no_privileges && is_privilege(e)));
-        let mut entries: Vec<TocEntry> = chosen.map(|(_, entry)| entry.clone()).collect();
+        // What an entry locks without pg_dump saying so, partitions of its tables above all: pg_restore -j runs beside each
+        // other what it does not know to be in each other's way, and the server ends one of them for a deadlock.
+        let tasks = source.opened.graph.tasks.iter();
+        let locks: HashMap<usize, &[i32]> = tasks.map(|t| (t.entry, &*t.locks)).collect();
+        let mut entries: Vec<TocEntry> = chosen
+            .map(|(n, entry)| {
+                let mut entry = entry.clone();
+                let more = locks.get(&n).into_iter().copied().flatten();
+                let more: Vec<i32> = more
+                    .copied()
+                    .filter(|id| !entry.dependencies.contains(id))
+                    .collect();
+                entry.dependencies.extend(more);
+                entry
+            })
+            .collect();
         let later = |entry: &TocEntry| entry.section == Section::PostData;
         let at = entries.iter().position(later).unwrap_or(entries.len());
         entries.splice(at..at, self.before.into_iter().chain(self.data));
@@ -372,6 +387,9 @@ impl Writer<'_> {
             }
             if source.render.no_tablespaces {
                 entry.tablespace = entry.tablespace.as_ref().map(|_| SqlText::default());
+            }
+            if source.render.no_table_access_method {
+                entry.tableam = None;
             }
         }
         let archive = Archive {

@@ -60,7 +60,7 @@ pub fn settle(
             && partial.has_rows(chosen, own)
             && !plan::is_unchecked(entry)
         {
-            let rows = format!("{}.{} come without some of the rows", other.0, other.1);
+            let rows = format!("{}.{} comes without some of the rows", other.0, other.1);
             if plan::is_of_partitioned(entry) && version < NOT_VALID_OF_PARTITIONED {
                 gone.insert(entry.dump_id);
                 chosen.left_out.push(format!(
