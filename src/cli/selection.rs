@@ -40,7 +40,7 @@ pub struct Selected {
     #[arg(long, value_name = "PATTERN")]
     exclude_table_data_and_children: Vec<Pattern>,
     /// Only those rows of a table, and of its partitions and children, for which the condition is true, e.g.
-    /// 'orders: created > now() - interval ''30 days'''
+    /// "orders: created > now() - interval '30 days'"
     #[arg(long = "where", value_name = "PATTERN: CONDITION")]
     conditions: Vec<RowCondition>,
     /// Only extensions of this name
@@ -84,7 +84,7 @@ pub struct Selected {
     /// Have the rows of partitions loaded through their roots
     #[arg(long)]
     load_via_partition_root: bool,
-    /// Of tables with row security the rows that the role may see, instead of failing
+    /// Of tables with row security the rows that the role may see, instead of none
     #[arg(long)]
     enable_row_security: bool,
     /// No owners

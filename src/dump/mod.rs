@@ -66,7 +66,7 @@ pub struct DumpOptions {
     pub selection: Selection,
     /// The role to read as, if not the one that connects.
     pub role: Option<String>,
-    /// Read those rows of tables with row security that the role may see, instead of failing.
+    /// Read those rows of tables with row security that the role may see, instead of none.
     pub row_security: bool,
     /// The id of an exported snapshot that is to be read, if not one of our own.
     pub snapshot: Option<String>,

@@ -31,7 +31,7 @@ pub struct RowCondition {
 pub enum ConditionError {
     /// One of the parts is missing.
     #[error(
-        "{0:?} is not TABLE: CONDITION\nhint: write it like 'orders: created > now() - interval ''30 days'''"
+        "{0:?} is not TABLE: CONDITION\nhint: write it like \"orders: created > now() - interval '30 days'\""
     )]
     Parts(String),
     /// The first part is no pattern.
