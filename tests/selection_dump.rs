@@ -458,8 +458,14 @@ fn a_selection_comes_back_as_it_was() {
     let id = repo.dump(&source, &["-n", "app"]);
     let target = server.empty("select_back_to");
     repo.restore(&id, &target, &[]);
+    // The schema public is in every database already, which is no reason not to restore what is in it.
+    let id = repo.dump(&source, &["-n", "public"]);
+    let public = server.empty("select_back_public");
+    repo.restore(&id, &public, &[]);
     source.sql("DROP TABLE public.other");
     assert_eq!(differences(&source, &target), [""; 0]);
+    source.sql("DROP SCHEMA app CASCADE; CREATE TABLE public.other (x integer)");
+    assert_eq!(differences(&source, &public), [""; 0]);
 }
 
 #[test]

@@ -394,8 +394,8 @@ fn existing(conn: &mut Connection, entries: &[&TocEntry]) -> Result<Vec<String>,
             }
             "TYPE" | "SHELL TYPE" | "DOMAIN" => "type",
             "FUNCTION" | "PROCEDURE" | "AGGREGATE" => "function",
-            // The schema public is there from the beginning; its entry then is a comment.
-            "SCHEMA" if !entry.defn.to_lossy().starts_with("--") => "schema",
+            // The schema public is there from the beginning.
+            "SCHEMA" if !statements::is_public(entry) => "schema",
             _ => continue,
         };
         let schema = entry.namespace.as_ref().map(|n| n.to_lossy());

@@ -100,7 +100,9 @@ impl Renderer {
             return out;
         }
         self.select_defaults(entry, &mut out);
-        if self.options.no_owner && entry.desc == "SCHEMA" && !is_comment(&entry.defn) {
+        if is_public(entry) && !is_comment(&entry.defn) {
+            out.push(SqlText::from("CREATE SCHEMA IF NOT EXISTS public;"));
+        } else if self.options.no_owner && entry.desc == "SCHEMA" && !is_comment(&entry.defn) {
             // The definition may say AUTHORIZATION.
             out.push(statement(b"CREATE SCHEMA ", |out| {
                 push_ident(out, &entry.tag)
@@ -190,6 +192,12 @@ pub fn is_setting(entry: &TocEntry) -> bool {
         entry.desc.as_str(),
         "ENCODING" | "STDSTRINGS" | "SEARCHPATH"
     )
+}
+
+/// Whether the entry makes the schema `public`, as one of a dump of that schema alone does. Every database has it from its
+/// beginning.
+pub fn is_public(entry: &TocEntry) -> bool {
+    entry.desc == "SCHEMA" && entry.tag.as_bytes() == b"public"
 }
 
 /// Whether the entry grants or revokes.
