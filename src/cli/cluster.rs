@@ -204,9 +204,11 @@ pub fn restore(
     }
     if options.clean && !restore.members().is_empty() && !manner.yes {
         let source = &opened.snapshot.source;
+        let members = restore.members().iter();
+        let names: Vec<&str> = members.map(|m| m.database.as_str()).collect();
         super::restore::ask(&format!(
             "This drops the databases {} at {}:{} (of postgres and template1 only what is to be restored),\nand restores snapshot {} of the cluster at {}:{}, taken {}, {}.",
-            names(&restore).join(", "),
+            names.join(", "),
             options.settings.host_name(),
             options.settings.port(),
             render::short(id),
@@ -283,11 +285,6 @@ pub fn restore(
     }
 }
 
-fn names<'a>(restore: &ClusterRestore<'a>) -> Vec<&'a str> {
-    let members = restore.opened.snapshot.databases().unwrap_or_default();
-    members.iter().map(|m| m.database.as_str()).collect()
-}
-
 fn dry_run(id: &SnapshotId, restore: &ClusterRestore<'_>, json: bool) -> Outcome {
     let problems = restore.problems()?;
     let entries = restore.entries().count() as u64;
@@ -316,13 +313,6 @@ fn dry_run(id: &SnapshotId, restore: &ClusterRestore<'_>, json: bool) -> Outcome
                 render::short(&member.snapshot)
             );
         }
-        if !problems.is_empty() {
-            outln!("but it would be refused:\n{problems}");
-        }
     }
-    if problems.is_empty() {
-        Ok(Exit::Done)
-    } else {
-        Ok(Exit::Failed)
-    }
+    super::restore::rehearsed(&problems, json)
 }

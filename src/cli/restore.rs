@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgtide::repo::model::Snapshot;
 use pgtide::repo::{Repository, SnapshotId};
 use pgtide::restore::cluster::ClusterOptions;
-use pgtide::restore::{self, Opened, RestoreOptions, RestoreReport};
+use pgtide::restore::{self, Opened, Problems, RestoreOptions, RestoreReport};
 
 use super::cluster::{self, Manner};
 use super::common::{Bare, Connect, Repo, Which, interrupt, print_json};
@@ -302,15 +302,19 @@ fn dry_run(args: &Args, id: &SnapshotId, opened: &Opened, options: &RestoreOptio
         for name in &outline.left_out {
             outln!("not carried: {name}");
         }
-        if !problems.is_empty() {
-            outln!("but it would be refused:\n{problems}");
-        }
     }
+    rehearsed(&problems, args.json)
+}
+
+/// How a dry run ends: with what stands against it, which is part of the document where that is wanted.
+pub fn rehearsed(problems: &Problems, json: bool) -> Outcome {
     if problems.is_empty() {
-        Ok(Exit::Done)
-    } else {
-        Ok(Exit::Failed)
+        return Ok(Exit::Done);
     }
+    if !json {
+        outln!("but it would be refused:\n{problems}");
+    }
+    Ok(Exit::Failed)
 }
 
 /// Asks whether what is there may be dropped.

@@ -9,7 +9,7 @@ use pgtide::schema::selection::{RowCondition, Selection, TablePattern};
 use pgtide::schema::skip::{SectionName, Sections};
 
 use super::Failure;
-use super::common::Without;
+use super::common::{Bare, Without};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What to dump (patterns by psql's rules; all repeatable)")]
@@ -87,17 +87,10 @@ pub struct Selected {
     /// Of tables with row security the rows that the role may see, instead of none
     #[arg(long)]
     enable_row_security: bool,
-    /// No owners
-    #[arg(short = 'O', long)]
-    no_owner: bool,
+    #[command(flatten)]
+    bare: Bare,
     #[command(flatten)]
     without: Without,
-    /// No access methods of tables
-    #[arg(long)]
-    no_table_access_method: bool,
-    /// No tablespaces
-    #[arg(long)]
-    no_tablespaces: bool,
     /// No compression methods of columns
     #[arg(long)]
     no_toast_compression: bool,
@@ -106,6 +99,8 @@ pub struct Selected {
 impl Selected {
     /// What is chosen, with what the filter files say.
     pub fn selection(&self) -> Result<Selection, Failure> {
+        let skip = self.without.skip();
+        let render = self.bare.render(skip);
         let mut selection = Selection {
             schemas: self.schemas.clone(),
             exclude_schemas: self.exclude_schemas.clone(),
@@ -124,7 +119,7 @@ impl Selected {
                 (_, true) => Sections::DATA,
                 _ => Sections::of(&self.sections),
             },
-            skip: self.without.skip(),
+            skip,
             no_refresh: self.schema_only,
             strict_names: self.strict_names,
             no_unlogged_data: self.no_unlogged_table_data,
@@ -134,9 +129,9 @@ impl Selected {
                 _ => None,
             },
             through_roots: self.load_via_partition_root,
-            no_owner: self.no_owner,
-            no_tablespaces: self.no_tablespaces,
-            no_table_access_method: self.no_table_access_method,
+            no_owner: render.no_owner,
+            no_tablespaces: render.no_tablespaces,
+            no_table_access_method: render.no_table_access_method,
             no_toast_compression: self.no_toast_compression,
         };
         for file in &self.filters {

@@ -274,25 +274,20 @@ fn dump(
     progress: &dyn Progress,
 ) -> Result<(Snapshot, Counts, Vec<String>), DumpError> {
     let began = Instant::now();
-    let mut watcher = options
-        .settings
-        .connect(&session_options())
-        .map_err(server("could not connect"))?;
-    for notice in watcher.take_notices() {
-        progress.note(&notice.to_string());
-    }
-    let mut settings = options.settings.pin(&watcher);
+    let mut settings = options.settings.clone();
     if let Some(role) = &options.role {
         settings = settings.with_session("role", role);
     }
     if options.row_security {
         settings = settings.with_session("row_security", "on");
     }
-    if options.role.is_some() || options.row_security {
-        watcher = settings
-            .connect(&session_options())
-            .map_err(server("could not connect"))?;
+    let mut watcher = settings
+        .connect(&session_options())
+        .map_err(server("could not connect"))?;
+    for notice in watcher.take_notices() {
+        progress.note(&notice.to_string());
     }
+    let settings = settings.pin(&watcher);
     let _registration = interrupt.register(watcher.cancel_token());
     watcher
         .execute(&snapshot::set_lock_timeout(options.lock_wait_timeout))
@@ -339,7 +334,7 @@ fn dump(
     }
     let mut held = snapshot::hold(&settings, &mut watcher, &wanted, progress)?;
     let choice = selector
-        .choose(&mut held.first)
+        .settle(&mut held)
         .map_err(server("could not list the tables"))?;
     let time = jiff::Timestamp::now();
     let lock_seconds = began.elapsed().as_secs_f64();

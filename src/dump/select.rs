@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::pg::archive::{Archive, SqlText, TocEntry};
 use crate::pg::catalog::{self, Name, Relation, quote_ident};
+use crate::pg::snapshot::Held;
 use crate::pg::{Connection, Error, Settings, families, session_options};
 use crate::repo::model::Condition;
 use crate::schema::selection::{Known, Selection};
@@ -34,7 +35,9 @@ pub struct Choice {
     hypertables: HashSet<Name>,
     /// The same of hypertables that are not chosen.
     strange: HashSet<Name>,
-    /// Excluded relations that the role may not read.
+    /// Tables that were to be left out by name.
+    excluded: Vec<Relation>,
+    /// Those of them, and of the sequences, that the role may not read; known when all is settled.
     unreadable: Vec<Name>,
 }
 
@@ -68,10 +71,34 @@ impl<'a> Selector<'a> {
         Ok(selector)
     }
 
+    /// Chooses what the holders keep, once and for all.
+    pub fn settle(&self, held: &mut Held) -> Result<Choice, Error> {
+        let conn = &mut held.first;
+        if self.selection.has_all_tables() {
+            // Just what was listed and locked.
+            return self.among(conn, held.relations.clone());
+        }
+        let mut choice = self.choose(conn)?;
+        let oids: Vec<u32> = choice.excluded.iter().map(|r| r.oid).collect();
+        let unreadable = families::unreadable(conn, &oids)?;
+        let tables = choice.excluded.iter();
+        let tables = tables.filter(|r| unreadable.contains(&r.oid));
+        choice.unreadable = tables.map(Relation::key).collect();
+        let sequences = families::unreadable_sequences(conn)?.into_iter();
+        let sequences = sequences.filter(|name| self.selection.excludes(name, &choice.known));
+        choice.unreadable.extend(sequences);
+        Ok(choice)
+    }
+
     /// Chooses among what the transaction of `conn` sees.
     pub fn choose(&self, conn: &mut Connection) -> Result<Choice, Error> {
+        let relations = catalog::relations(conn)?;
+        self.among(conn, relations)
+    }
+
+    /// Chooses among these.
+    fn among(&self, conn: &mut Connection, mut relations: Vec<Relation>) -> Result<Choice, Error> {
         let selection = self.selection;
-        let mut relations = catalog::relations(conn)?;
         let mut known = Known::default();
         if selection.needs_visible() {
             known.visible = families::visible(conn, &self.search_path)?;
@@ -99,16 +126,9 @@ impl<'a> Selector<'a> {
             });
         }
         let (hypertables, strange) = self.hypertables(&model, &known);
-        let oids: Vec<u32> = relations
-            .iter()
-            .filter(|r| selection.excludes(&r.key(), &known))
-            .map(|r| r.oid)
-            .collect();
-        let unreadable = families::unreadable(conn, &oids)?;
-        let unreadable = relations.iter().filter(|r| unreadable.contains(&r.oid));
-        let mut unreadable: Vec<Name> = unreadable.map(Relation::key).collect();
-        let sequences = families::unreadable_sequences(conn)?.into_iter();
-        unreadable.extend(sequences.filter(|name| selection.excludes(name, &known)));
+        let excluded = relations.iter();
+        let excluded = excluded.filter(|r| selection.excludes(&r.key(), &known));
+        let excluded = excluded.cloned().collect();
         let foreign = families::foreign_tables(conn, &|server| selection.selects_server(server))?;
         relations.extend(foreign);
         relations.retain(|relation| {
@@ -125,8 +145,8 @@ impl<'a> Selector<'a> {
             known,
             hypertables,
             strange,
-            unreadable,
-            relations: Vec::new(),
+            excluded,
+            ..Choice::default()
         };
         relations.retain(|r| match &r.config {
             Some(config) => choice.has_configuration(selection, &r.key(), &config.extension),

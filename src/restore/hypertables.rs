@@ -1,13 +1,13 @@
 //! What a restore does for hypertables: the extension, the restoring state, the catalog, and what comes after it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::pg::archive::{Section, SqlText, TocEntry};
+use crate::pg::archive::{Section, SqlText};
 use crate::pg::catalog::{self, Name, Relation, qualified, quote_ident};
 use crate::pg::{Connection, Error};
 use crate::repo::Reader;
 use crate::repo::model::{TableRecord, TableRole};
-use crate::schema::{self, closure, statements};
+use crate::schema::{self, closure, foreign_key, statements};
 use crate::timescale::catalog::{Catalog, CatalogError, Rows};
 use crate::timescale::fit::{self, Target};
 use crate::timescale::model::Kind;
@@ -50,16 +50,11 @@ pub fn after_catalog(opened: &Opened) -> BTreeSet<usize> {
         .values()
         .map(|h| &h.table)
         .collect();
-    let tables: HashMap<i32, &TocEntry> = opened
-        .entries
-        .iter()
-        .filter(|e| closure::relation(e).is_some_and(|name| hypertables.contains(&name)))
-        .map(|e| (e.dump_id, e))
-        .collect();
     let mut ids = HashSet::new();
     let mut found = BTreeSet::new();
     for (n, entry) in opened.entries.iter().enumerate() {
-        let refers = entry.desc == "FK CONSTRAINT" && refers_to(entry, &tables);
+        let key = foreign_key::tables(entry);
+        let refers = key.is_some_and(|(own, other)| own != other && hypertables.contains(&other));
         if refers || entry.dependencies.iter().any(|id| ids.contains(id)) {
             ids.insert(entry.dump_id);
             found.insert(n);
@@ -74,18 +69,6 @@ pub fn late(opened: &Opened) -> Vec<usize> {
     let chunks = closure::with_dependents(&opened.entries, &|name| relations.contains(name));
     let pre = opened.graph.pre.iter().copied();
     pre.filter(|n| chunks.contains(n)).collect()
-}
-
-/// Whether a foreign key of another table refers to one of the tables.
-fn refers_to(constraint: &TocEntry, tables: &HashMap<i32, &TocEntry>) -> bool {
-    let others = constraint.dependencies.iter();
-    others.filter_map(|id| tables.get(id)).any(|table| {
-        // Its tag is the name of its table, a blank, and its own.
-        let name = format!("{} ", table.tag.to_lossy());
-        let own =
-            table.namespace == constraint.namespace && constraint.tag.to_lossy().starts_with(&name);
-        !own
-    })
 }
 
 /// What stands against the restore of the hypertables.

@@ -7,6 +7,7 @@ use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
 use crate::repo::{Reader, RepoError};
+use crate::schema::foreign_key;
 use crate::schema::graph::{Graph, Pass};
 
 use super::exec::{self, Work};
@@ -167,7 +168,9 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
             );
             // Validation locks the referencing table against DDL only, so that others that refer to the same table
             // are validated at the same time.
-            let own: Vec<i32> = own_table(entry, &ids).into_iter().collect();
+            let own = foreign_key::tables(entry).map(|(own, _)| own);
+            let own = own.and_then(|(schema, name)| ids.get(&(&*schema, &*name)).copied());
+            let own: Vec<i32> = own.into_iter().collect();
             plan.push(
                 Task {
                     after: vec![added],
@@ -349,14 +352,6 @@ pub fn not_valid(entry: &TocEntry) -> SqlText {
 fn statement(entry: &TocEntry) -> &[u8] {
     let defn = entry.defn.as_bytes().trim_ascii_end();
     defn.strip_suffix(b";").unwrap_or(defn)
-}
-
-/// The table that a constraint belongs to. Its entry's tag is the table's name, a space, and its own.
-fn own_table(entry: &TocEntry, ids: &HashMap<(&str, &str), i32>) -> Option<i32> {
-    let schema = entry.namespace.as_ref()?.to_str()?;
-    let tag = entry.tag.to_str()?;
-    tag.match_indices(' ')
-        .find_map(|(at, _)| ids.get(&(schema, &tag[..at])).copied())
 }
 
 #[cfg(test)]

@@ -3,49 +3,37 @@
 use crate::pg::archive::TocEntry;
 use crate::pg::catalog::Name;
 
+use super::tokens::{Token, Tokens};
+
 /// The table that a foreign key belongs to, and the one that it refers to. Nothing for what is no foreign key as
 /// `pg_dump` writes it: `ALTER TABLE ONLY a.b ADD CONSTRAINT c FOREIGN KEY (d) REFERENCES e.f(g) ...`.
 pub fn tables(entry: &TocEntry) -> Option<(Name, Name)> {
     if entry.desc != "FK CONSTRAINT" {
         return None;
     }
-    let text = entry.defn.to_str()?.trim_start();
-    let rest = text.strip_prefix("ALTER TABLE ")?;
-    let (own, _) = name(rest.strip_prefix("ONLY ").unwrap_or(rest))?;
-    let at = outside_quotes(rest, " REFERENCES ")?;
-    let (other, _) = name(&rest[at + " REFERENCES ".len()..])?;
+    let mut tokens = Tokens::of(entry.defn.to_str()?).peekable();
+    let word = |word: &str| Token::Word(word.to_owned());
+    for expected in ["ALTER", "TABLE"] {
+        tokens.next_if_eq(&word(expected))?;
+    }
+    tokens.next_if_eq(&word("ONLY"));
+    let own = name(&mut tokens)?;
+    let references = word("REFERENCES");
+    let other = name(&mut tokens.skip_while(|token| *token != references).skip(1))?;
     Some((own, other))
 }
 
-/// A qualified name at the start of the text, and what comes after it.
-fn name(text: &str) -> Option<(Name, &str)> {
-    let (schema, rest) = identifier(text)?;
-    let (table, rest) = identifier(rest.strip_prefix('.')?)?;
-    Some(((schema, table), rest))
-}
-
-fn identifier(text: &str) -> Option<(String, &str)> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
-        let end = text.find(|c| !plain(c)).unwrap_or(text.len());
-        return (end > 0).then(|| (text[..end].to_owned(), &text[end..]));
+/// A qualified name that comes next.
+fn name(tokens: &mut impl Iterator<Item = Token>) -> Option<Name> {
+    let identifier = |token: Option<Token>| match token? {
+        Token::Word(name) | Token::Quoted(name) => Some(name),
+        Token::Mark(_) => None,
     };
-    let mut value = String::new();
-    let mut chars = quoted.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        // Two stand for one.
-        if c == '"' && chars.next_if(|(_, next)| *next == '"').is_none() {
-            return Some((value, &quoted[at + 1..]));
-        }
-        value.push(c);
+    let schema = identifier(tokens.next())?;
+    if tokens.next()? != Token::Mark('.') {
+        return None;
     }
-    None
-}
-
-/// Where the words stand outside double quotes for the first time.
-fn outside_quotes(text: &str, words: &str) -> Option<usize> {
-    let mut found = text.match_indices(words).map(|(at, _)| at);
-    found.find(|at| text[..*at].matches('"').count().is_multiple_of(2))
+    Some((schema, identifier(tokens.next())?))
 }
 
 #[cfg(test)]
