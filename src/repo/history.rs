@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{HistoryId, ObjectId, SnapshotId};
 use super::{RepoError, record, session, snapshots};
-use crate::store::Store;
+use crate::store::{Listed, Store};
 
 /// Folder of all records.
 pub(super) const PREFIX: &str = "history/";
@@ -52,7 +52,7 @@ pub(super) struct History {
 impl History {
     pub fn load(store: &dyn Store) -> Result<Self, RepoError> {
         let mut history = Self::default();
-        for (name, _) in store.list(PREFIX)? {
+        for Listed { name, .. } in store.list(PREFIX)? {
             let Some(id) = parse_name(&name) else {
                 continue;
             };
@@ -93,7 +93,7 @@ pub(super) fn record_commit(store: &dyn Store, snapshot: SnapshotId) -> Result<(
     let history = History::load(store)?;
     let kept = history.kept();
     let mut committed = vec![snapshot];
-    for (name, _) in store.list(snapshots::PREFIX)? {
+    for Listed { name, .. } in store.list(snapshots::PREFIX)? {
         let Some(id) =
             snapshots::parse_name(&name).filter(|id| *id != snapshot && !kept.contains(id))
         else {

@@ -10,7 +10,7 @@ use super::bytes::{array, u32_at, u64_at};
 use super::ids::{Hex, ObjectId, PackId};
 use super::pack::FinishedPack;
 use crate::rows::BlockId;
-use crate::store::{Buffer, Store};
+use crate::store::{Buffer, Listed, Store};
 
 /// Folder of all index objects.
 pub(super) const PREFIX: &str = "index/";
@@ -208,7 +208,7 @@ impl IndexSet {
     /// Lists the index objects and opens those not open yet.
     pub fn load(store: &dyn Store, known: Option<&Self>) -> Result<Self, RepoError> {
         let mut set = Self::default();
-        for (object, _) in store.list(PREFIX)? {
+        for Listed { name: object, .. } in store.list(PREFIX)? {
             let Some(id) = parse_name(&object) else {
                 continue;
             };

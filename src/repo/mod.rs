@@ -58,14 +58,16 @@ impl Repository {
     pub fn init(store: Arc<dyn Store>) -> Result<Self, RepoError> {
         let location = || store.location();
         let objects = store.list("")?;
-        if objects.iter().any(|(name, _)| name == config::NAME) {
+        if objects.iter().any(|object| object.name == config::NAME) {
             return Err(RepoError::AlreadyExists {
                 location: location(),
             });
         }
-        if let Some((example, _)) = objects.into_iter().next() {
-            let location = location();
-            return Err(RepoError::NotEmpty { location, example });
+        if let Some(object) = objects.into_iter().next() {
+            return Err(RepoError::NotEmpty {
+                location: location(),
+                example: object.name,
+            });
         }
         Config::new().store(&*store)?;
         Self::open(store)

@@ -201,7 +201,7 @@ fn parse_entry(bytes: &[u8]) -> Option<TocEntry> {
 pub(super) fn list(store: &dyn Store) -> Result<HashMap<PackId, u64>, RepoError> {
     let objects = store.list(PREFIX)?.into_iter();
     Ok(objects
-        .filter_map(|(name, len)| Some((parse_name(&name)?, len)))
+        .filter_map(|object| Some((parse_name(&object.name)?, object.len)))
         .collect())
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{ObjectId, PackId, SessionId};
 use super::{RepoError, record};
-use crate::store::Store;
+use crate::store::{Listed, Store};
 
 /// Folder of all sessions.
 pub(super) const PREFIX: &str = "sessions/";
@@ -90,7 +90,7 @@ impl Session {
 
         let mut beat = Beat::default();
         let mut marked = HashSet::new();
-        for (name, _) in store.list(TOMBSTONES)? {
+        for Listed { name, .. } in store.list(TOMBSTONES)? {
             let Some(id) = name.strip_prefix(TOMBSTONES).and_then(|id| id.parse().ok()) else {
                 continue;
             };

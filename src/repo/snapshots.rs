@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::{Hex, ObjectId, SessionId, SnapshotId};
 use super::model::Snapshot;
 use super::{RepoError, Repository, record};
-use crate::store::Store;
+use crate::store::{Listed, Store};
 
 /// Folder of all snapshots.
 pub(super) const PREFIX: &str = "snapshots/";
@@ -72,7 +72,7 @@ impl Repository {
     pub fn snapshots(&self) -> Result<Snapshots, RepoError> {
         let store = &*self.store;
         let mut snapshots = Snapshots::default();
-        for (name, _) in store.list(PREFIX)? {
+        for Listed { name, .. } in store.list(PREFIX)? {
             let Some(id) = parse_name(&name) else {
                 continue;
             };
@@ -108,7 +108,7 @@ impl Repository {
         let names = self.store.list(&format!("{PREFIX}{digits}"))?;
         let matches: Vec<SnapshotId> = names
             .iter()
-            .filter_map(|(name, _)| parse_name(name))
+            .filter_map(|object| parse_name(&object.name))
             .collect();
         match matches[..] {
             [] => Err(RepoError::NoSnapshot {

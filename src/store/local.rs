@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Buffer, Store, StoreError, Upload};
+use super::{Buffer, Listed, Store, StoreError, Upload};
 
 /// Temporary files live here: on the same file system as the objects, and away from their listings.
 const TMP: &str = "tmp";
@@ -118,7 +118,7 @@ impl LocalStore {
         dir: &Path,
         name: &str,
         prefix: &str,
-        out: &mut Vec<(String, u64)>,
+        out: &mut Vec<Listed>,
     ) -> Result<(), StoreError> {
         let entries = match fs::read_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -142,7 +142,12 @@ impl LocalStore {
                 }
             } else if child.starts_with(prefix) {
                 match entry.metadata() {
-                    Ok(metadata) => out.push((child, metadata.len())),
+                    Ok(metadata) => out.push(Listed {
+                        len: metadata.len(),
+                        modified: modified(&metadata)
+                            .map_err(|error| StoreError::from_io(&child, error))?,
+                        name: child,
+                    }),
                     // Removed since the directory was read.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(StoreError::from_io(&child, error)),
@@ -208,7 +213,7 @@ impl Store for LocalStore {
         Ok(metadata.len())
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
         let mut out = Vec::new();
         self.walk(&self.root, "", prefix, &mut out)?;
         out.sort_unstable();
@@ -264,6 +269,10 @@ fn clean_directory(dir: &Path, now: SystemTime) -> io::Result<u64> {
         }
     }
     Ok(removed)
+}
+
+fn modified(metadata: &fs::Metadata) -> io::Result<jiff::Timestamp> {
+    jiff::Timestamp::try_from(metadata.modified()?).map_err(io::Error::other)
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -346,7 +355,7 @@ mod tests {
                 .list(prefix)
                 .unwrap()
                 .into_iter()
-                .map(|(name, _)| name)
+                .map(|object| object.name)
                 .collect()
         };
         assert_eq!(names(""), ["a/b", "a/c", "ab"]);

@@ -38,8 +38,8 @@ pub trait Store: Send + Sync + Debug {
     /// The object's length.
     fn len(&self, name: &str) -> Result<u64, StoreError>;
 
-    /// Names and lengths of all objects whose name starts with the prefix, in order of name.
-    fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError>;
+    /// All objects whose name starts with the prefix, in order of name.
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError>;
 
     /// Removes an object; it is [`StoreError::Absent`] if there is none.
     fn delete(&self, name: &str) -> Result<(), StoreError>;
@@ -54,6 +54,17 @@ pub trait Store: Send + Sync + Debug {
 
     /// Where this is, for people.
     fn location(&self) -> String;
+}
+
+/// An object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// When it was put, by the storage's own clock: good for comparing objects of one store with each other.
+    pub modified: jiff::Timestamp,
 }
 
 /// An object on its way in. Dropped without [`finish`](Upload::finish), it never was.

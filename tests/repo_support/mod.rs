@@ -61,7 +61,7 @@ impl Place {
             .list(prefix)
             .unwrap()
             .into_iter()
-            .map(|(name, _)| name)
+            .map(|object| object.name)
             .collect()
     }
 }

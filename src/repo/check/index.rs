@@ -7,7 +7,7 @@ use super::{CheckPhase, CheckProgress, CheckReport, Snapshots};
 use crate::repo::RepoError;
 use crate::repo::ids::ObjectId;
 use crate::repo::index::{self, IndexFile, IndexSet};
-use crate::store::Store;
+use crate::store::{Listed, Store};
 
 /// Returns the sound ones. What only a damaged one knows counts as not indexed.
 pub(super) fn check(
@@ -19,7 +19,7 @@ pub(super) fn check(
     let mut sound = IndexSet::default();
     let objects = store.list(index::PREFIX)?;
     let total = objects.len() as u64;
-    for (done, (name, _)) in (0..).zip(objects) {
+    for (done, Listed { name, .. }) in (0..).zip(objects) {
         let phase = CheckPhase::Index;
         progress(CheckProgress { phase, done, total });
         let Some(id) = index::parse_name(&name) else {

@@ -7,7 +7,7 @@ use super::{Snapshots, pack};
 use crate::repo::ids::{ObjectId, SessionId, SnapshotId};
 use crate::repo::model::Snapshot;
 use crate::repo::{RepoError, config, history, index, session, snapshots};
-use crate::store::Store;
+use crate::store::{Listed, Store};
 
 /// Reads all of them; returns the snapshots that can be read, the oldest first.
 pub(super) fn check(
@@ -17,7 +17,7 @@ pub(super) fn check(
 ) -> Result<Vec<(SnapshotId, Snapshot)>, RepoError> {
     let mut read = Vec::new();
     let mut sessions: BTreeMap<SnapshotId, SessionId> = BTreeMap::new();
-    for (name, _) in store.list(snapshots::PREFIX)? {
+    for Listed { name, .. } in store.list(snapshots::PREFIX)? {
         let Some(id) = snapshots::parse_name(&name) else {
             continue;
         };
@@ -113,7 +113,7 @@ fn check_history(
 
 fn check_sessions(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
     for (prefix, is_session) in [(session::PREFIX, true), (session::TOMBSTONES, false)] {
-        for (name, _) in store.list(prefix)? {
+        for Listed { name, .. } in store.list(prefix)? {
             let bytes = match store.get(&name) {
                 Ok(bytes) => bytes,
                 Err(error) if error.is_absent() => continue,
@@ -137,7 +137,7 @@ fn check_sessions(store: &dyn Store, problems: &mut Problems) -> Result<(), Repo
 
 /// Names that are not the repository's: nothing uses them, but a renamed object is among them.
 fn check_names(store: &dyn Store, notes: &mut Vec<String>) -> Result<(), RepoError> {
-    for (name, _) in store.list("")? {
+    for Listed { name, .. } in store.list("")? {
         let (folder, rest) = name
             .split_once('/')
             .map_or(("", &*name), |(folder, rest)| (folder, rest));
