@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::pg::catalog::{self, Name, Relation, TypeRow};
 use crate::pg::{Connection, Error, statistics};
-use crate::repo::model::{Column, TableRecord, TableRole};
+use crate::repo::model::{Column, TableRole};
+use crate::repo::outline::KnownTables;
 use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
 use crate::schema::selection::Selection;
 use crate::timescale::missing;
@@ -17,7 +18,7 @@ pub fn large_objects(
     type_rows: &HashMap<u32, TypeRow>,
     facts: &Facts,
     selection: &Selection,
-    previous: &HashMap<(String, String), TableRecord>,
+    previous: &KnownTables,
 ) -> Result<[PlannedTable; 2], Error> {
     let oid = catalog::LARGE_OBJECT_OID;
     let attributes = catalog::attributes(conn, &[oid])?.remove(&oid);
@@ -25,7 +26,6 @@ pub fn large_objects(
     let mut types = type_rows.clone();
     types.extend(catalog::types(conn, &[oid])?);
     let pages = catalog_relation(oid, "pg_largeobject");
-    let key = pages.key();
     let pages = plan::table(
         &pages,
         &attributes.unwrap_or_default(),
@@ -33,7 +33,7 @@ pub fn large_objects(
         sizes.unwrap_or_default(),
         facts,
         None,
-        previous.get(&key),
+        previous,
     );
 
     let metadata = facts_table(

@@ -14,7 +14,7 @@ use crate::repo::{Hex, Repository, SnapshotId};
 use crate::schema::globals;
 use crate::schema::pattern::Pattern;
 
-use super::{DumpError, DumpOptions, DumpReport, check_version, server, this_host, write_root};
+use super::{DumpError, DumpOptions, DumpReport, check_version, server, this_host, write_tree};
 
 /// The database to connect to first where none is named, as `pg_dumpall` does.
 const FIRST_DATABASE: &str = "postgres";
@@ -141,7 +141,7 @@ pub fn run(
 
     progress.stage(&Stage::Committing);
     let writer = repo.writer(options.effort)?;
-    let root = write_root(&writer, &globals.entries, &[], &[])?;
+    let tree = write_tree(&writer, &globals.entries, &[], &[])?;
     let own = writer.stats();
     let now = jiff::Timestamp::now();
     let mut totals = Totals {
@@ -170,7 +170,8 @@ pub fn run(
             run,
             databases: Some(members),
         }),
-        root,
+        root: tree.root,
+        outline: Some(tree.outline),
     };
     if interrupt.raised() {
         writer.abort()?;

@@ -147,7 +147,7 @@ impl Collector {
             state.result.payload_bytes += u64::from(block.payload_len);
             state.result.blocks += 1;
         }
-        let id = lists::write_value(writer, &PackGroup::Meta, &manifest)?;
+        let id = lists::write_value(writer, &PackGroup::Outline, &manifest)?;
         state.stored.insert(shard, id);
         Ok(state.stored.len() == state.segments.div_ceil(SHARD_SEGMENTS) as usize)
     }

@@ -13,7 +13,6 @@ mod select;
 mod types;
 mod worker;
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
@@ -27,8 +26,9 @@ use crate::progress::{Progress, Stage};
 use crate::repo::model::{
     Cluster, Extension, Root, SequenceValue, Snapshot, Source, TableRecord, TableRole, Totals,
 };
+use crate::repo::outline::{KnownTables, Tree};
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
-use crate::rows::{BlockId, Effort};
+use crate::rows::Effort;
 use crate::schema;
 use crate::schema::globals::GlobalsError;
 use crate::schema::selection::Selection;
@@ -421,7 +421,7 @@ fn dump(
             })
             .collect(),
     };
-    let root = write_root(writer, &read.archive.entries, &read.tables, &read.sequences)?;
+    let tree = write_tree(writer, &read.archive.entries, &read.tables, &read.sequences)?;
     let stats = writer.stats();
     let snapshot = Snapshot {
         time,
@@ -454,7 +454,8 @@ fn dump(
         conditions,
         without_rows: read.without_rows,
         cluster: options.cluster.clone(),
-        root,
+        root: tree.root,
+        outline: Some(tree.outline),
     };
     Ok((snapshot, counts, read.skipped))
 }
@@ -478,12 +479,12 @@ fn this_host() -> String {
 }
 
 /// Stores entries, tables and sequences, and the root that refers to them.
-fn write_root(
+fn write_tree(
     writer: &Writer,
     entries: &[TocEntry],
     tables: &[TableRecord],
     sequences: &[SequenceValue],
-) -> Result<BlockId, DumpError> {
+) -> Result<Tree, DumpError> {
     let (entries, order) = schema::store::encode(entries);
     let root = Root {
         entries: lists::write_list(writer, &PackGroup::Meta, &entries, |e| e.key.to_le_bytes())?,
@@ -497,7 +498,7 @@ fn write_root(
             format!("{}.{}", s.schema, s.name).into_bytes()
         })?,
     };
-    Ok(lists::write_value(writer, &PackGroup::Meta, &root)?)
+    Ok(Tree::store(writer, &root, tables)?)
 }
 
 /// The tables of this database's newest snapshot: their segments' sizes are kept, and their digests used again.
@@ -506,7 +507,7 @@ fn previous_tables(
     reader: &Reader,
     settings: &Settings,
     facts: &DatabaseFacts,
-) -> Result<HashMap<(String, String), TableRecord>, DumpError> {
+) -> Result<KnownTables, DumpError> {
     let same = |source: &Source| {
         source.database == facts.name
             && match (&source.system_identifier, &facts.system_identifier) {
@@ -516,11 +517,8 @@ fn previous_tables(
     };
     let snapshots = repo.snapshots()?;
     let Some((_, snapshot)) = snapshots.list.iter().rev().find(|(_, s)| same(&s.source)) else {
-        return Ok(HashMap::new());
+        return Ok(KnownTables::none(repo));
     };
     // Damage in an old snapshot is no reason to go without tonight's dump.
-    let tables = lists::read_value::<Root>(reader, &snapshot.root)
-        .and_then(|root| lists::read_list::<TableRecord>(reader, &root.tables))
-        .unwrap_or_default();
-    Ok(tables.into_iter().map(|t| (t.key(), t)).collect())
+    Ok(KnownTables::load(repo, reader, snapshot).unwrap_or_else(|_| KnownTables::none(repo)))
 }

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::pg::catalog::{self, Attribute, Name, Relation, TypeRow};
 use crate::pg::{Connection, Error};
-use crate::repo::model::{Column, TableRecord, TableRole};
+use crate::repo::model::{Column, TableRole};
+use crate::repo::outline::{KnownTables, OutlineTable};
 use crate::rows::{ColumnKind, DigestPlan, Format, Shape};
 use crate::schema::selection::{Known, Selection};
 use crate::timescale::reading::Reading;
@@ -47,7 +48,7 @@ pub struct PlannedTable {
     /// What is true for the rows to read; nothing if all are.
     pub condition: Option<String>,
     /// The table in the snapshot before, where its rows would have the same digests.
-    pub previous: Option<TableRecord>,
+    pub previous: Option<OutlineTable>,
 }
 
 /// Some segments of one table.
@@ -176,7 +177,7 @@ pub fn plan(
     facts: &Facts,
     reading: &Reading,
     rows: &Rows<'_>,
-    previous: &HashMap<(String, String), TableRecord>,
+    previous: &KnownTables,
     jobs: usize,
 ) -> Result<Plan, PlanError> {
     let Rows {
@@ -227,7 +228,7 @@ pub fn plan(
             (heap, toast),
             facts,
             roots.remove(&relation.oid),
-            previous.get(&key),
+            previous,
         );
         if reading.decompressed.contains(&key) {
             planned.read_decompressed();
@@ -287,7 +288,7 @@ pub fn table(
     (heap, toast): (u64, u64),
     facts: &Facts,
     load_through: Option<(String, String)>,
-    previous: Option<&TableRecord>,
+    previous: &KnownTables,
 ) -> PlannedTable {
     let type_facts: Vec<types::TypeFacts> = attributes
         .iter()
@@ -314,7 +315,8 @@ pub fn table(
         .iter()
         .map(|c| (c.name.clone(), c.shape.clone()))
         .collect();
-    let previous = previous.filter(|p| p.format == format && p.columns == columns);
+    let (schema, name) = relation.key();
+    let previous = previous.find(&schema, &name, format, &columns);
     let pages = heap.div_ceil(u64::from(facts.block_size));
     let segment_pages = previous.map_or_else(|| segment_pages(heap, toast), |p| p.segment_pages);
     let whole = relation.config.is_some() || !relation.heap;

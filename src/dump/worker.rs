@@ -12,7 +12,8 @@ use crate::pg::interrupt::{Interrupt, Registration};
 use crate::pg::pg_dump::{self, PgDumpKiller};
 use crate::pg::snapshot::{self, SnapshotError};
 use crate::pg::{Connection, Error, Settings, session_options};
-use crate::repo::model::{ManifestShard, TableRecord};
+use crate::repo::model::ManifestShard;
+use crate::repo::outline::OutlineTable;
 use crate::repo::{Reader, lists};
 use crate::rows::{BlockId, RowDigest};
 
@@ -321,7 +322,7 @@ fn retryable(error: &Error) -> bool {
 /// again: damage there is no reason to go without tonight's dump.
 fn digests(
     reader: &Reader,
-    previous: &TableRecord,
+    previous: &OutlineTable,
     from: u32,
     to: u32,
 ) -> HashMap<BlockId, RowDigest> {

@@ -85,6 +85,27 @@ impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
     }
 }
 
+/// A block id that may be missing, as hexadecimal digits, for JSON.
+pub(super) mod optional_block_as_hex {
+    use super::{Deserialize, Deserializer, Hex, Serialize, Serializer};
+    use crate::rows::BlockId;
+
+    /// For `#[serde(with)]`.
+    pub fn serialize<S: Serializer>(
+        id: &Option<BlockId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        id.map(|id| Hex(id.0)).serialize(serializer)
+    }
+
+    /// For `#[serde(with)]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<BlockId>, D::Error> {
+        Ok(Option::<Hex<32>>::deserialize(deserializer)?.map(|id| BlockId(id.0)))
+    }
+}
+
 /// A block id as hexadecimal digits, for JSON.
 pub(super) mod block_as_hex {
     use super::{Deserialize, Deserializer, Hex, Serialize, Serializer};

@@ -73,7 +73,7 @@ fn cut<T: Serialize, K: AsRef<[u8]>>(
     Ok(())
 }
 
-fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, RepoError> {
+pub(super) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, RepoError> {
     postcard::to_allocvec(value)
         .map_err(|error| RepoError::damaged("a new block", error.to_string()))
 }

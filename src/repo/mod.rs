@@ -15,6 +15,7 @@ mod ids;
 mod index;
 pub mod lists;
 pub mod model;
+pub mod outline;
 mod pack;
 mod reader;
 mod record;

@@ -41,6 +41,13 @@ pub struct Snapshot {
     /// The block that holds the [`Root`].
     #[serde(with = "super::ids::block_as_hex")]
     pub root: BlockId,
+    /// The block that holds the [`Outline`](super::outline::Outline); snapshots of the first versions have none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "super::ids::optional_block_as_hex"
+    )]
+    pub outline: Option<BlockId>,
 }
 
 /// The rows of a table, and of its partitions and children, that were wanted.

@@ -82,4 +82,15 @@ impl IdKey {
         hasher.update(payload);
         BlockId(*hasher.finalize().as_bytes())
     }
+
+    /// A mark of bytes that are to be recognised and not read: the first 16 bytes of keyed BLAKE3 over the purpose and
+    /// the bytes. A purpose never begins with another.
+    pub fn mark(&self, purpose: &str, bytes: &[u8]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(purpose.as_bytes());
+        hasher.update(bytes);
+        let mut mark = [0; 16];
+        hasher.finalize_xof().fill(&mut mark);
+        mark
+    }
 }

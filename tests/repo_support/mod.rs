@@ -9,6 +9,7 @@ use pgtide::repo::model::{
     BlockRef, Column, ManifestShard, Root, Segment, SequenceValue, Snapshot, Source, TableRecord,
     TableRole, Totals,
 };
+use pgtide::repo::outline::Tree;
 use pgtide::repo::{
     CheckOptions, CheckReport, PackGroup, RepoError, Repository, SnapshotId, Writer, WriterOptions,
     WriterStats,
@@ -142,7 +143,7 @@ pub fn put_table(
         source_bytes: 0,
         payload_bytes,
         digest,
-        manifest: vec![write_value(writer, &PackGroup::Meta, &shard)?],
+        manifest: vec![write_value(writer, &PackGroup::Outline, &shard)?],
     })
 }
 
@@ -170,7 +171,7 @@ pub fn finish(
             sequence.name.clone()
         })?,
     };
-    let root = write_value(&writer, &PackGroup::Meta, &root)?;
+    let tree = Tree::store(&writer, &root, tables)?;
     let (host, database) = source.split_once('/').unwrap();
     writer.commit(Snapshot {
         time: jiff::Timestamp::from_second(time).unwrap(),
@@ -190,7 +191,8 @@ pub fn finish(
         conditions: vec![],
         without_rows: vec![],
         cluster: None,
-        root,
+        root: tree.root,
+        outline: Some(tree.outline),
     })
 }
 

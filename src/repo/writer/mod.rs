@@ -26,7 +26,7 @@ use super::pack::OpenPack;
 use super::session::Session;
 use super::snapshots::{self, Stored as StoredSnapshot};
 use super::{RepoError, Repository, history, pack};
-use crate::rows::{BlockId, Effort, Encoder, Format, MAX_PAYLOAD, read_header};
+use crate::rows::{BlockId, Effort, Encoder, Format, IdKey, MAX_PAYLOAD, read_header};
 use crate::store::Store;
 
 /// Blocks that die together share packs, so that forgetting is deleting whole packs.
@@ -36,8 +36,10 @@ pub enum PackGroup {
     Table(u64),
     /// All small tables.
     Small,
-    /// Manifests, lists and schema entries.
+    /// Lists and schema entries, which have names in them.
     Meta,
+    /// Manifests and outlines: ids, sizes and counts.
+    Outline,
 }
 
 /// What became of a block.
@@ -189,6 +191,11 @@ impl Repository {
 }
 
 impl Writer {
+    /// The key of block ids.
+    pub fn id_key(&self) -> &IdKey {
+        self.repository.id_key()
+    }
+
     /// Whether the block need not be stored: it is in an index object and its pack is there, or it was put in this
     /// session. A yes is counted as a block reused.
     pub fn contains(&self, id: &BlockId) -> bool {
