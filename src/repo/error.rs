@@ -101,14 +101,12 @@ pub enum RepoError {
     Failed(Arc<RepoError>),
     /// The writer's session was removed and blocks it relied on were deleted with it.
     #[error(
-        "the session of this dump was removed while it ran, and {missing} of the blocks it relied on are gone \
-         ({example}); the snapshot was not kept: run the dump again"
+        "the session of this dump was removed while it ran, as it gave no sign of life, and {missing} of the blocks it \
+         relied on were pruned; the snapshot was not kept: run the dump again, what it stored will be reused"
     )]
     SessionLost {
         /// How many.
         missing: usize,
-        /// The first of them, and where it should be.
-        example: String,
     },
     /// No such snapshot.
     #[error("there is no snapshot {wanted:?}; `pgtide snapshots` lists them")]

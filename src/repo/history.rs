@@ -79,6 +79,21 @@ impl History {
         kept
     }
 
+    /// Records an event.
+    pub fn record(&self, store: &dyn Store, event: Event) -> Result<(), RepoError> {
+        let named = self.named();
+        let ids = self.records.keys().chain(self.damaged.keys());
+        let record = HistoryRecord {
+            time: jiff::Timestamp::now(),
+            host: session::host_name(),
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            event,
+            previous: ids.filter(|id| !named.contains(id)).copied().collect(),
+        };
+        let bytes = record::encode(KIND, &record)?;
+        Ok(store.put(&object_name(&ObjectId::of(&bytes)), &bytes)?)
+    }
+
     /// Records that another names.
     pub fn named(&self) -> BTreeSet<HistoryId> {
         self.records
@@ -106,17 +121,7 @@ pub(super) fn record_commit(store: &dyn Store, snapshot: SnapshotId) -> Result<(
             committed.push(id);
         }
     }
-    let named = history.named();
-    let ids = history.records.keys().chain(history.damaged.keys());
-    let record = HistoryRecord {
-        time: jiff::Timestamp::now(),
-        host: session::host_name(),
-        tool: env!("CARGO_PKG_VERSION").to_owned(),
-        event: Event::Committed(committed),
-        previous: ids.filter(|id| !named.contains(id)).copied().collect(),
-    };
-    let bytes = record::encode(KIND, &record)?;
-    Ok(store.put(&object_name(&ObjectId::of(&bytes)), &bytes)?)
+    history.record(store, Event::Committed(committed))
 }
 
 /// Name of a record's object.

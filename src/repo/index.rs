@@ -2,7 +2,7 @@
 //!
 //! An index object that names a pack lists all of that pack's blocks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::RepoError;
@@ -10,7 +10,7 @@ use super::bytes::{array, u32_at, u64_at};
 use super::ids::{Hex, ObjectId, PackId};
 use super::pack::FinishedPack;
 use crate::rows::BlockId;
-use crate::store::{Buffer, Listed, Store};
+use crate::store::{Buffer, Listed, Store, StoreError};
 
 /// Folder of all index objects.
 pub(super) const PREFIX: &str = "index/";
@@ -19,6 +19,15 @@ const MAGIC: &[u8; 16] = b"PGTIDEIX\x01\0\0\0\0\0\0\0";
 const HEAD_LEN: usize = 32;
 const PACK_LEN: usize = 40;
 const RECORD_LEN: usize = 48;
+
+/// An index object with fewer records is small ...
+const SMALL_INDEX: usize = 200_000;
+/// ... and more of them than that are looked up together ...
+const SMALL_INDEXES: usize = 16;
+/// ... with so many records at a time: the most that a merge holds in memory.
+pub(super) const COMPACTED_RECORDS: usize = 1_000_000;
+/// How often index objects are listed, where a prune replaces them meanwhile.
+const LISTINGS: u32 = 5;
 
 /// Where a block lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,8 +55,7 @@ pub struct Record {
 
 /// The bytes of an index object for these packs.
 pub(super) fn build(packs: &[FinishedPack]) -> Vec<u8> {
-    let mut records: Vec<Record> =
-        Vec::with_capacity(packs.iter().map(|pack| pack.toc.len()).sum());
+    let mut records = Vec::with_capacity(packs.iter().map(|pack| pack.toc.len()).sum());
     for (number, pack) in (0..).zip(packs) {
         records.extend(pack.toc.iter().map(|entry| Record {
             id: entry.id,
@@ -56,15 +64,20 @@ pub(super) fn build(packs: &[FinishedPack]) -> Vec<u8> {
             length: entry.length,
         }));
     }
+    let packs: Vec<(PackId, u64)> = packs.iter().map(|pack| (pack.id, pack.size)).collect();
+    encode(&packs, records)
+}
+
+fn encode(packs: &[(PackId, u64)], mut records: Vec<Record>) -> Vec<u8> {
     records.sort_unstable();
     let mut out =
         Vec::with_capacity(HEAD_LEN + packs.len() * PACK_LEN + records.len() * RECORD_LEN);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&(packs.len() as u64).to_le_bytes());
     out.extend_from_slice(&(records.len() as u64).to_le_bytes());
-    for pack in packs {
-        out.extend_from_slice(&pack.id.0);
-        out.extend_from_slice(&pack.size.to_le_bytes());
+    for (id, size) in packs {
+        out.extend_from_slice(&id.0);
+        out.extend_from_slice(&size.to_le_bytes());
     }
     for record in &records {
         out.extend_from_slice(&record.id.0);
@@ -73,6 +86,68 @@ pub(super) fn build(packs: &[FinishedPack]) -> Vec<u8> {
         out.extend_from_slice(&record.offset.to_le_bytes());
     }
     out
+}
+
+/// Calls `emit` with the bytes of index objects that hold what these hold of the packs to keep: each pack once, and so
+/// many records in an object, or all of one pack's.
+pub(super) fn merge(
+    files: &[Arc<IndexFile>],
+    keep: &dyn Fn(&PackId) -> bool,
+    max_records: usize,
+    emit: &mut dyn FnMut(Vec<u8>) -> Result<(), RepoError>,
+) -> Result<(), RepoError> {
+    let mut seen = HashSet::new();
+    let mut group = Group::default();
+    for (at, file) in files.iter().enumerate() {
+        let mut counts = vec![0usize; file.pack_count()];
+        for record in file.records() {
+            if let Some(count) = counts.get_mut(record.pack as usize) {
+                *count += 1;
+            }
+        }
+        for ((number, pack), count) in (0..).zip(file.packs()).zip(counts) {
+            if !keep(&pack.0) || !seen.insert(pack.0) {
+                continue;
+            }
+            if group.records + count > max_records && !group.packs.is_empty() {
+                emit(std::mem::take(&mut group).encode(files))?;
+            }
+            group.records += count;
+            group.numbers.insert((at, number), group.packs.len() as u32);
+            group.packs.push(pack);
+        }
+    }
+    if !group.packs.is_empty() {
+        emit(group.encode(files))?;
+    }
+    Ok(())
+}
+
+/// Packs that will share an index object.
+#[derive(Default)]
+struct Group {
+    packs: Vec<(PackId, u64)>,
+    /// By index object and number of the pack in it, its number in this group.
+    numbers: BTreeMap<(usize, u32), u32>,
+    records: usize,
+}
+
+impl Group {
+    fn encode(self, files: &[Arc<IndexFile>]) -> Vec<u8> {
+        let mut records = Vec::with_capacity(self.records);
+        let involved: BTreeSet<usize> = self.numbers.keys().map(|(file, _)| *file).collect();
+        for at in involved {
+            let mut numbers = vec![None; files[at].pack_count()];
+            for ((_, number), new) in self.numbers.range((at, 0)..=(at, u32::MAX)) {
+                numbers[*number as usize] = Some(*new);
+            }
+            records.extend(files[at].records().filter_map(|record| {
+                let pack = numbers.get(record.pack as usize).copied().flatten()?;
+                Some(Record { pack, ..record })
+            }));
+        }
+        encode(&self.packs, records)
+    }
 }
 
 /// An index object, opened.
@@ -105,6 +180,13 @@ impl IndexFile {
             packs,
             records,
         })
+    }
+
+    /// An index that is no object: its bytes are kept out of memory.
+    pub(super) fn spilled(bytes: &[u8]) -> Result<Self, RepoError> {
+        let temporary = "a temporary file";
+        let bytes = Buffer::spill(bytes).map_err(|error| StoreError::from_io(temporary, error))?;
+        Self::parse(bytes).map_err(|detail| RepoError::damaged(temporary, detail))
     }
 
     /// Number of packs it names.
@@ -208,6 +290,20 @@ impl IndexSet {
     /// Lists the index objects and opens those not open yet.
     pub fn load(store: &dyn Store, known: Option<&Self>) -> Result<Self, RepoError> {
         let mut set = Self::default();
+        for _ in 0..LISTINGS {
+            let replaced;
+            (set, replaced) = Self::load_listed(store, known)?;
+            if !replaced {
+                break;
+            }
+        }
+        Ok(set)
+    }
+
+    /// Opens what one listing shows; also whether something of it was gone by then, and others may stand for it.
+    fn load_listed(store: &dyn Store, known: Option<&Self>) -> Result<(Self, bool), RepoError> {
+        let mut set = Self::default();
+        let mut replaced = false;
         for Listed { name: object, .. } in store.list(PREFIX)? {
             let Some(id) = parse_name(&object) else {
                 continue;
@@ -218,8 +314,10 @@ impl IndexSet {
             }
             let bytes = match store.map(&object) {
                 Ok(bytes) => bytes,
-                // Replaced by a merged one since the listing.
-                Err(error) if error.is_absent() => continue,
+                Err(error) if error.is_absent() => {
+                    replaced = true;
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             match IndexFile::parse(bytes) {
@@ -232,7 +330,30 @@ impl IndexSet {
                 }
             }
         }
-        Ok(set)
+        Ok((set, replaced))
+    }
+
+    /// The same for lookups: many small index objects are put together, for every one of them costs every lookup.
+    pub fn compacted(&self) -> Result<Self, RepoError> {
+        let small = |file: &IndexFile| file.record_count() < SMALL_INDEX;
+        if self.files.values().filter(|file| small(file)).count() <= SMALL_INDEXES {
+            return Ok(self.clone());
+        }
+        let (parts, mut files): (BTreeMap<_, _>, BTreeMap<_, _>) = self
+            .files
+            .clone()
+            .into_iter()
+            .partition(|(_, file)| small(file));
+        let parts: Vec<Arc<IndexFile>> = parts.into_values().collect();
+        merge(&parts, &|_| true, COMPACTED_RECORDS, &mut |bytes| {
+            let file = IndexFile::spilled(&bytes)?;
+            files.insert(ObjectId::of(&bytes), Arc::new(file));
+            Ok(())
+        })?;
+        Ok(Self {
+            files,
+            unusable: self.unusable.clone(),
+        })
     }
 
     /// All places of a block.

@@ -13,28 +13,43 @@ use crate::store::Store;
 pub struct Reader {
     store: Arc<dyn Store>,
     id_key: IdKey,
-    index: RwLock<Arc<IndexSet>>,
+    index: RwLock<Arc<Indexes>>,
+}
+
+/// The index objects, and what they are looked up in.
+#[derive(Debug)]
+struct Indexes {
+    objects: IndexSet,
+    lookup: IndexSet,
+}
+
+impl Indexes {
+    fn new(objects: IndexSet) -> Result<Arc<Self>, RepoError> {
+        Ok(Arc::new(Self {
+            lookup: objects.compacted()?,
+            objects,
+        }))
+    }
 }
 
 impl Repository {
     /// A reader of what is stored now.
     pub fn reader(&self) -> Result<Reader, RepoError> {
-        let index = IndexSet::load(&*self.store, None)?;
-        Ok(self.reader_with(index))
+        self.reader_with(IndexSet::load(&*self.store, None)?)
     }
 
     /// A reader that knows these index objects.
-    pub(super) fn reader_with(&self, index: IndexSet) -> Reader {
-        Reader {
+    pub(super) fn reader_with(&self, index: IndexSet) -> Result<Reader, RepoError> {
+        Ok(Reader {
             store: Arc::clone(&self.store),
             id_key: self.id_key().clone(),
-            index: RwLock::new(Arc::new(index)),
-        }
+            index: RwLock::new(Indexes::new(index)?),
+        })
     }
 }
 
 impl Reader {
-    fn index(&self) -> Arc<IndexSet> {
+    fn index(&self) -> Arc<Indexes> {
         Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -48,7 +63,7 @@ impl Reader {
         out: &mut Vec<u8>,
     ) -> Result<BlockInfo, RepoError> {
         let index = self.index();
-        let failure = match self.read_with(&index, id, decoder, scratch, out) {
+        let failure = match self.read_with(&index.lookup, id, decoder, scratch, out) {
             Ok(info) => return Ok(info),
             Err(failure) => failure,
         };
@@ -56,9 +71,9 @@ impl Reader {
             return Err(failure);
         }
         // The block was stored, or its pack replaced by another, since the index was loaded.
-        let index = Arc::new(IndexSet::load(&*self.store, Some(&index))?);
+        let index = Indexes::new(IndexSet::load(&*self.store, Some(&index.objects))?)?;
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&index);
-        self.read_with(&index, id, decoder, scratch, out)
+        self.read_with(&index.lookup, id, decoder, scratch, out)
     }
 
     /// As [`read`](Self::read), with these index objects and no others.

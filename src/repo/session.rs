@@ -3,7 +3,8 @@
 //! `sessions/<id>` is put once and never again, so that it stays gone once it was removed; the heartbeat and the
 //! tombstones the writer saw are in `sessions/<id>.beat`, which is replaced.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -36,6 +37,61 @@ pub struct SessionRecord {
     pub started: jiff::Timestamp,
     /// Version of pgtide.
     pub tool: String,
+    /// What tells the process from all others that this kernel ever ran, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+}
+
+/// A process, as those who run beside it can recognise it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// The kernel's boot id.
+    pub boot: String,
+    /// The namespace that gives the process its number: containers have their own.
+    pub namespace: String,
+    /// When it began, in the kernel's ticks since boot: numbers of processes come back, this does not.
+    pub began: u64,
+}
+
+impl Process {
+    /// This process.
+    fn this() -> Option<Self> {
+        Self::of(std::process::id())
+    }
+
+    /// The process of that number in our namespace, from `/proc` (proc(5)); none where there is no such process, or
+    /// nothing to look it up in.
+    fn of(pid: u32) -> Option<Self> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field, the program's name in parentheses, may have anything in it.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        // One that has ended and that nobody has asked for yet.
+        if matches!(fields.first(), Some(&("Z" | "X"))) {
+            return None;
+        }
+        Some(Self {
+            boot: boot.trim().to_owned(),
+            namespace: namespace.to_string_lossy().into_owned(),
+            began: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+impl SessionRecord {
+    /// Whether the process is alive, if that can be known here: it ran on this kernel and in this namespace, and is
+    /// not this very process.
+    pub(super) fn is_alive(&self) -> Option<bool> {
+        let (theirs, ours) = (self.process.as_ref()?, Process::this()?);
+        if (&theirs.boot, &theirs.namespace) != (&ours.boot, &ours.namespace) {
+            return None;
+        }
+        if self.pid == std::process::id() && *theirs == ours {
+            return None;
+        }
+        Some(Process::of(self.pid).as_ref() == Some(theirs))
+    }
 }
 
 /// A sign of life.
@@ -68,11 +124,11 @@ pub(super) struct Session {
 
 impl Session {
     /// Registers a writer, then notes the tombstones: in this order, which whoever deletes relies on.
-    /// Returns the packs that are marked.
+    /// Returns the tombstones.
     pub fn register(
         store: &Arc<dyn Store>,
         interval: Duration,
-    ) -> Result<(Self, HashSet<PackId>), RepoError> {
+    ) -> Result<(Self, Tombstones), RepoError> {
         let mut session = Self {
             id: SessionId::random(),
             store: Arc::clone(store),
@@ -84,29 +140,16 @@ impl Session {
             pid: std::process::id(),
             started: jiff::Timestamp::now(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
+            process: Process::this(),
         };
         let object = object_name(&session.id);
         store.put(&object, &record::encode(KIND, &registered)?)?;
 
-        let mut beat = Beat::default();
-        let mut marked = HashSet::new();
-        for Listed { name, .. } in store.list(TOMBSTONES)? {
-            let Some(id) = name.strip_prefix(TOMBSTONES).and_then(|id| id.parse().ok()) else {
-                continue;
-            };
-            let bytes = match store.get(&name) {
-                Ok(bytes) => bytes,
-                // Its packs are deleted, or needed again: the listing of packs tells which.
-                Err(error) if error.is_absent() => continue,
-                Err(error) => return Err(error.into()),
-            };
-            // One that cannot be read may mark any pack: going on could lose blocks.
-            marked.extend(
-                decode_tombstone(&id, &bytes)
-                    .map_err(|detail| RepoError::damaged(&name, detail))?,
-            );
-            beat.tombstones.push(id);
-        }
+        let tombstones = tombstones(&**store)?;
+        let mut beat = Beat {
+            counter: 0,
+            tombstones: tombstones.keys().copied().collect(),
+        };
         let beat_object = format!("{object}{BEAT_SUFFIX}");
         store.put(&beat_object, &record::encode(BEAT_KIND, &beat)?)?;
 
@@ -136,7 +179,7 @@ impl Session {
             detail: error.to_string(),
         })?;
         session.heart = Some((stop, heart));
-        Ok((session, marked))
+        Ok((session, tombstones))
     }
 
     /// Whether the session is still registered.
@@ -207,6 +250,49 @@ pub(super) fn verify(name: &str, bytes: &[u8]) -> Result<(), String> {
     } else {
         record::decode::<SessionRecord>(KIND, bytes).map(drop)
     }
+}
+
+/// Tombstones, and the packs they mark.
+pub(super) type Tombstones = BTreeMap<ObjectId, Vec<PackId>>;
+
+/// All tombstones.
+pub(super) fn tombstones(store: &dyn Store) -> Result<Tombstones, RepoError> {
+    let mut tombstones = Tombstones::new();
+    for Listed { name, .. } in store.list(TOMBSTONES)? {
+        let Some(id) = name.strip_prefix(TOMBSTONES).and_then(|id| id.parse().ok()) else {
+            continue;
+        };
+        let bytes = match store.get(&name) {
+            Ok(bytes) => bytes,
+            // Its packs are deleted, or needed again: the listing of packs tells which.
+            Err(error) if error.is_absent() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        // One that cannot be read may mark any pack: going on could lose blocks.
+        let packs =
+            decode_tombstone(&id, &bytes).map_err(|detail| RepoError::damaged(&name, detail))?;
+        tombstones.insert(id, packs);
+    }
+    Ok(tombstones)
+}
+
+/// The packs that tombstones mark.
+pub(super) fn marked(tombstones: &Tombstones) -> HashSet<PackId> {
+    tombstones.values().flatten().copied().collect()
+}
+
+/// Marks packs for deletion; returns the tombstone.
+pub(super) fn mark(store: &dyn Store, packs: Vec<PackId>) -> Result<ObjectId, RepoError> {
+    let time = jiff::Timestamp::now();
+    let bytes = record::encode(TOMBSTONE_KIND, &Tombstone { time, packs })?;
+    let id = ObjectId::of(&bytes);
+    store.put(&tombstone_name(&id), &bytes)?;
+    Ok(id)
+}
+
+/// Name of a tombstone's object.
+pub(super) fn tombstone_name(id: &ObjectId) -> String {
+    format!("{TOMBSTONES}{id}")
 }
 
 /// The packs a tombstone marks.

@@ -1,7 +1,7 @@
 //! Read-only bytes that may be a file mapped into memory.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::ops::Deref;
 
 use memmap2::Mmap;
@@ -17,6 +17,13 @@ enum Inner {
 }
 
 impl Buffer {
+    /// Bytes that are kept in a temporary file without a name, out of memory.
+    pub fn spill(bytes: &[u8]) -> io::Result<Self> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(bytes)?;
+        Self::map(&file)
+    }
+
     /// Maps a file of a store.
     pub(super) fn map(file: &File) -> io::Result<Self> {
         if file.metadata()?.len() == 0 {

@@ -15,7 +15,7 @@ use super::{RepoError, Repository, pack};
 
 use self::problems::Problems;
 pub use self::problems::{Problem, ProblemKind};
-pub(super) use self::walk::Walk;
+use self::walk::Walk;
 
 /// What to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,7 +96,7 @@ impl Repository {
         let index = index::check(store, &mut problems, &mut report, progress)?;
         let packs = packs::check(self, &index, options, &mut problems, &mut report, progress)?;
 
-        let mut walk = Walk::new(self, index, packs, options.read_data);
+        let mut walk = Walk::new(self, index, packs, options.read_data)?;
         let total = snapshots.len() as u64;
         for (done, (id, snapshot)) in (0..).zip(&snapshots) {
             let phase = CheckPhase::Snapshots;

@@ -21,7 +21,7 @@ const MAX_THREADS: usize = 4;
 
 /// What the walk over the snapshots needs to know of the packs.
 #[derive(Debug, Default)]
-pub(in crate::repo) struct PackStates {
+pub(super) struct PackStates {
     /// Sound packs.
     sound: HashSet<PackId>,
     /// Of a damaged pack, where its sound blocks begin. A pack in neither is missing.
@@ -31,14 +31,6 @@ pub(in crate::repo) struct PackStates {
 }
 
 impl PackStates {
-    /// All these packs, without a doubt.
-    pub fn all_sound(packs: impl IntoIterator<Item = PackId>) -> Self {
-        Self {
-            sound: packs.into_iter().collect(),
-            ..Self::default()
-        }
-    }
-
     /// Whether a block there can be relied on.
     pub fn is_sound(&self, pack: &PackId, offset: u64) -> bool {
         self.sound.contains(pack)

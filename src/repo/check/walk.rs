@@ -9,7 +9,7 @@ use super::packs::PackStates;
 use super::problems::{ProblemKind, Problems};
 use super::{Snapshots, pack_name};
 use crate::repo::block::{BlockHeader, HEADER_LEN};
-use crate::repo::ids::{PackId, SnapshotId};
+use crate::repo::ids::SnapshotId;
 use crate::repo::index::{IndexSet, Location};
 use crate::repo::lists;
 use crate::repo::model::{BlockRef, ManifestShard, Root, SequenceValue, Snapshot, TableRecord};
@@ -42,7 +42,7 @@ struct Subtree {
 type Look = fn(&mut Walk, &BlockId, &mut BTreeSet<Finding>) -> Result<(u64, RowDigest), RepoError>;
 
 /// A walk over snapshots that looks at shared parts once.
-pub(in crate::repo) struct Walk {
+pub(super) struct Walk {
     reader: Reader,
     index: IndexSet,
     packs: PackStates,
@@ -66,15 +66,15 @@ struct Missing {
 const MISSING: &str = "blocks";
 
 impl Walk {
-    pub(super) fn new(
+    pub fn new(
         repository: &Repository,
         index: IndexSet,
         packs: PackStates,
         compare_blocks: bool,
-    ) -> Self {
-        Self {
-            reader: repository.reader_with(IndexSet::default()),
-            index,
+    ) -> Result<Self, RepoError> {
+        Ok(Self {
+            reader: repository.reader_with(IndexSet::default())?,
+            index: index.compacted()?,
             packs,
             compare_blocks,
             seen: HashMap::new(),
@@ -82,38 +82,11 @@ impl Walk {
             decoder: Decoder::new(),
             scratch: Vec::new(),
             payload: Vec::new(),
-        }
-    }
-
-    /// A walk that only asks whether blocks are indexed in packs that are there with the length the index says.
-    pub(in crate::repo) fn of_commit(
-        repository: &Repository,
-        index: IndexSet,
-        packs: &HashMap<PackId, u64>,
-    ) -> Self {
-        let there = index
-            .packs()
-            .into_iter()
-            .filter(|(pack, size)| packs.get(pack) == Some(size));
-        let packs = PackStates::all_sound(there.map(|(pack, _)| pack));
-        Self::new(repository, index, packs, false)
-    }
-
-    /// What a snapshot lacks, in words.
-    pub(in crate::repo) fn missing(
-        mut self,
-        id: &SnapshotId,
-        snapshot: &Snapshot,
-    ) -> Result<Vec<String>, RepoError> {
-        let mut problems = Problems::default();
-        self.snapshot(id, snapshot, &mut problems)?;
-        self.finish(&mut problems);
-        let problems = problems.into_list();
-        Ok(problems.iter().map(ToString::to_string).collect())
+        })
     }
 
     /// Follows a snapshot down to its blocks.
-    pub(super) fn snapshot(
+    pub fn snapshot(
         &mut self,
         id: &SnapshotId,
         snapshot: &Snapshot,
@@ -148,7 +121,7 @@ impl Walk {
     }
 
     /// Reports the blocks that are nowhere.
-    pub(super) fn finish(self, problems: &mut Problems) {
+    pub fn finish(self, problems: &mut Problems) {
         let Missing {
             count,
             first,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::super::RepoError;
 use super::super::ids::PackId;
 use super::super::index::{IndexFile, IndexSet};
 use crate::rows::BlockId;
@@ -18,15 +19,19 @@ struct KnownFile {
 
 impl Known {
     /// Of these index objects, the packs for which `usable` holds.
-    pub fn new(index: IndexSet, usable: impl Fn(&PackId, u64) -> bool) -> Self {
-        let files = index.files.into_values().map(|file| KnownFile {
-            usable: file
-                .packs()
-                .map(|(pack, size)| usable(&pack, size))
-                .collect(),
-            file,
-        });
-        Self(RwLock::new(files.collect()))
+    pub fn new(index: &IndexSet, usable: impl Fn(&PackId, u64) -> bool) -> Result<Self, RepoError> {
+        let files = index
+            .compacted()?
+            .files
+            .into_values()
+            .map(|file| KnownFile {
+                usable: file
+                    .packs()
+                    .map(|(pack, size)| usable(&pack, size))
+                    .collect(),
+                file,
+            });
+        Ok(Self(RwLock::new(files.collect())))
     }
 
     /// Adds an index object of this session, whose packs were just made durable.

@@ -17,15 +17,14 @@ use self::finisher::Finisher;
 use self::known::Known;
 use self::open::OpenPacks;
 use super::block::{BlockHeader, HEADER_LEN};
-use super::check::Walk;
 use super::config::Operation;
 use super::ids::SnapshotId;
 use super::index::IndexSet;
 use super::model::Snapshot;
 use super::pack::OpenPack;
-use super::session::Session;
+use super::session::{self, Session};
 use super::snapshots::{self, Stored as StoredSnapshot};
-use super::{RepoError, Repository, history, pack};
+use super::{RepoError, Repository, history, outline, pack};
 use crate::rows::{BlockId, Effort, Encoder, Format, IdKey, MAX_PAYLOAD, read_header};
 use crate::store::Store;
 
@@ -160,7 +159,8 @@ impl Repository {
     pub fn writer_with(&self, effort: Effort, options: WriterOptions) -> Result<Writer, RepoError> {
         self.config.require(Operation::Write)?;
         self.store.clean()?;
-        let (session, marked) = Session::register(&self.store, options.heartbeat)?;
+        let (session, tombstones) = Session::register(&self.store, options.heartbeat)?;
+        let marked = session::marked(&tombstones);
         let index = IndexSet::load(&*self.store, None)?;
         // Index first, packs second: what an index names was durable before it.
         let packs = pack::list(&*self.store)?;
@@ -168,9 +168,9 @@ impl Repository {
         let shared = Arc::new(Shared {
             store: Arc::clone(&self.store),
             options,
-            known: Known::new(index, |pack, size| {
+            known: Known::new(&index, |pack, size| {
                 !marked.contains(pack) && packs.get(pack) == Some(&size)
-            }),
+            })?,
             claims: Mutex::default(),
             open: OpenPacks::default(),
             failure: OnceLock::new(),
@@ -332,12 +332,6 @@ impl Writer {
     /// Makes all that was put durable and indexed, then commits the snapshot. When this returns an error the
     /// snapshot was not committed, unless the error is of the store and struck after the commit.
     pub fn commit(mut self, snapshot: Snapshot) -> Result<SnapshotId, RepoError> {
-        self.finish()?;
-        let root = snapshot.root;
-        if !self.shared.known.contains(&root) {
-            let note = String::new();
-            return Err(RepoError::MissingBlock { block: root, note });
-        }
         let Some(mut session) = self.session.take() else {
             return Err(RepoError::damaged("the session", "ended before the commit"));
         };
@@ -346,6 +340,14 @@ impl Writer {
             snapshot,
         };
         let (id, bytes) = snapshots::encode(&stored)?;
+        // A copy in a pack, for repair: the record is the one object that says what all others are for.
+        self.put_other(&PackGroup::Outline, &bytes)?;
+        self.finish()?;
+        let root = stored.snapshot.root;
+        if !self.shared.known.contains(&root) {
+            let note = String::new();
+            return Err(RepoError::MissingBlock { block: root, note });
+        }
         let store = &*self.shared.store;
         // From here on an error may be of something that did happen.
         session.keep_objects();
@@ -361,16 +363,31 @@ impl Writer {
     /// The session was removed as a dead one, so packs that this snapshot needs may have been deleted.
     fn recheck(&self, id: &SnapshotId, snapshot: &Snapshot) -> Result<(), RepoError> {
         let store = &*self.shared.store;
+        // What is marked now may be deleted by somebody who has not seen the snapshot, and what was marked and is not
+        // any more has been deleted or is needed: so the tombstones come first.
+        let marked = session::marked(&session::tombstones(store)?);
         let index = IndexSet::load(store, None)?;
         let packs = pack::list(store)?;
-        let missing = Walk::of_commit(&self.repository, index, &packs).missing(id, snapshot)?;
-        let Some(example) = missing.first() else {
-            return Ok(());
-        };
+        let known = Known::new(&index, |pack, size| {
+            !marked.contains(pack) && packs.get(pack) == Some(&size)
+        })?;
+        let reader = self.repository.reader_with(index)?;
+        let mut missing = Vec::new();
+        let walked = outline::visit(&reader, snapshot, &mut HashSet::new(), &mut |block| {
+            if !known.contains(block) {
+                missing.push(*block);
+            }
+            Ok(())
+        });
+        match walked {
+            Ok(()) if missing.is_empty() => return Ok(()),
+            Ok(()) | Err(RepoError::MissingBlock { .. }) => {}
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Err(error),
+        }
         store.delete(&snapshots::object_name(id))?;
         Err(RepoError::SessionLost {
-            missing: missing.len(),
-            example: example.clone(),
+            missing: missing.len().max(1),
         })
     }
 
