@@ -272,9 +272,14 @@ impl IndexFile {
 
     /// The records of a block.
     pub fn find(&self, id: BlockId) -> impl Iterator<Item = Record> + '_ {
+        self.find_numbered(id).map(|(_, record)| record)
+    }
+
+    /// The records of a block and their numbers.
+    pub(super) fn find_numbered(&self, id: BlockId) -> impl Iterator<Item = (u64, Record)> + '_ {
         (self.lower_bound(&id)..self.records)
-            .map_while(|number| self.record(number))
-            .take_while(move |record| record.id == id)
+            .map_while(|number| Some((number as u64, self.record(number)?)))
+            .take_while(move |(_, record)| record.id == id)
     }
 }
 

@@ -21,6 +21,7 @@ mod reader;
 mod record;
 mod session;
 mod snapshots;
+mod used;
 mod writer;
 
 use std::sync::Arc;
