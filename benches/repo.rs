@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use pgtide::repo::{CheckOptions, PackGroup, Repository};
+use pgtide::repo::{CheckOptions, PackGroup, ReadData, Repository};
 use pgtide::rows::{BlockId, ColumnKind, Decoder, Effort, Encoder, Format};
 use pgtide::store::LocalStore;
 
@@ -96,7 +96,12 @@ fn main() {
 
     let start = Instant::now();
     let found = repo
-        .check(CheckOptions { read_data: true }, &|_| ())
+        .check(
+            CheckOptions {
+                read_data: ReadData::All,
+            },
+            &|_| (),
+        )
         .unwrap();
     assert!(found.problems.is_empty());
     report("check --read-data", start);

@@ -4,7 +4,7 @@ mod repo_support;
 
 use pgtide::repo::lists::{read_list, read_value, write_list, write_value};
 use pgtide::repo::model::{ManifestShard, Root, TableRecord};
-use pgtide::repo::{CheckOptions, PackGroup, RepoError, Repository, SnapshotId};
+use pgtide::repo::{CheckOptions, PackGroup, ReadData, RepoError, Repository, SnapshotId};
 use pgtide::rows::{BlockId, ColumnKind, Decoder, Effort, Encoder, Format};
 use repo_support::*;
 
@@ -155,7 +155,12 @@ fn a_check_of_the_structure_finds_what_lengths_and_names_tell() {
     dump(&repo, &database(3, 4, 8_000), 1).unwrap();
     let expect = |object: &str, what: &str| {
         let report = repo
-            .check(CheckOptions { read_data: false }, &|_| ())
+            .check(
+                CheckOptions {
+                    read_data: ReadData::None,
+                },
+                &|_| (),
+            )
             .unwrap();
         let problem = report
             .problems

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use pgtide::repo::{CheckOptions, CheckPhase, CheckProgress};
+use pgtide::repo::{CheckOptions, CheckPhase, CheckProgress, CheckReport, Hurt, ReadData};
 
 use super::common::{Repo, print_json};
 use super::{Exit, Outcome, render};
@@ -13,9 +13,17 @@ use super::{Exit, Outcome, render};
 pub struct Args {
     #[command(flatten)]
     repo: Repo,
-    /// Read every byte, decode every block and compute every id anew
-    #[arg(long)]
-    read_data: bool,
+    /// Read every byte, decode every block and compute every id anew; with a percentage only so much of the repository,
+    /// what was not read for longest: --read-data=5% every night reads all of it in three weeks
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "100%",
+        value_parser = percent
+    )]
+    read_data: Option<f64>,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -41,9 +49,13 @@ pub fn run(args: &Args) -> Outcome {
     let phase = Mutex::new(None);
     let report = repo.check(
         CheckOptions {
-            read_data: args.read_data,
+            read_data: match args.read_data {
+                None => ReadData::None,
+                Some(percent) if percent >= 100.0 => ReadData::All,
+                Some(percent) => ReadData::Percent(percent),
+            },
         },
-        &|progress| show(&bar, &phase, progress, args.read_data),
+        &|progress| show(&bar, &phase, progress),
     );
     bar.finish_and_clear();
     let report = report?;
@@ -65,7 +77,11 @@ pub fn run(args: &Args) -> Outcome {
             "packs": report.packs,
             "blocks": report.blocks,
             "bytes": report.bytes,
-            "read_data": report.read_data,
+            "read_data": args.read_data.is_some(),
+            "read_bytes": report.read_bytes,
+            "never_read_bytes": report.never_read_bytes,
+            "oldest_read": report.oldest_read,
+            "hurt": hurt_json(&report),
             "problems": problems,
             "notes": report.notes,
         }))?;
@@ -84,13 +100,43 @@ pub fn run(args: &Args) -> Outcome {
             render::bytes(report.bytes),
             render::plural(report.packs, "pack", "packs"),
         );
+        for (id, hurt) in &report.hurt {
+            outln!(
+                "hurt      snapshot {} lacks {}{}",
+                render::short(id),
+                tables(hurt),
+                if hurt.known {
+                    ": known, recorded by a repair"
+                } else {
+                    ""
+                },
+            );
+        }
+        if args.read_data.is_some() || report.never_read_bytes < report.bytes {
+            outln!(
+                "read      {} of {}; {}",
+                render::bytes(report.read_bytes),
+                render::bytes(report.bytes),
+                match report.oldest_read {
+                    Some(time) => format!("everything was read since {}", render::time(time)),
+                    None => format!("{} were never read", render::bytes(report.never_read_bytes)),
+                }
+            );
+        }
         outln!(
             "{}",
-            match (report.problems.len() as u64, report.read_data) {
+            match (
+                report.problems.len() as u64,
+                report.read_bytes == report.bytes
+            ) {
                 (0, true) => "no damage: every byte was read".to_owned(),
+                (0, false) if args.read_data.is_some() => "no damage found".to_owned(),
                 (0, false) =>
                     "no damage found in the structure; --read-data reads every byte".to_owned(),
-                (n, _) => render::plural(n, "problem", "problems"),
+                (n, _) => format!(
+                    "{}; pgtide repair mends what can be mended",
+                    render::plural(n, "problem", "problems")
+                ),
             }
         );
     }
@@ -101,23 +147,51 @@ pub fn run(args: &Args) -> Outcome {
     }
 }
 
-fn show(
-    bar: &ProgressBar,
-    shown: &Mutex<Option<CheckPhase>>,
-    progress: CheckProgress,
-    read_data: bool,
-) {
+/// `5%` or `5`.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
+        _ => Err("give a percentage above 0 and up to 100, like 5%".into()),
+    }
+}
+
+/// What a snapshot lacks, for people.
+pub fn tables(hurt: &Hurt) -> String {
+    const SHOWN: usize = 5;
+    let names: Vec<&str> = hurt.tables.iter().take(SHOWN).map(String::as_str).collect();
+    match hurt.tables.len() {
+        0 => "definitions or lists".to_owned(),
+        n if n > SHOWN => format!("rows of {} and {} more tables", names.join(", "), n - SHOWN),
+        _ => format!("rows of {}", names.join(", ")),
+    }
+}
+
+fn hurt_json(report: &CheckReport) -> serde_json::Value {
+    report
+        .hurt
+        .iter()
+        .map(|(id, hurt)| {
+            serde_json::json!({
+                "snapshot": id.to_string(),
+                "tables": hurt.tables,
+                "known": hurt.known,
+            })
+        })
+        .collect()
+}
+
+fn show(bar: &ProgressBar, shown: &Mutex<Option<CheckPhase>>, progress: CheckProgress) {
     let Ok(mut shown) = shown.try_lock() else {
         return;
     };
     if *shown != Some(progress.phase) {
         *shown = Some(progress.phase);
         let (template, name) = match progress.phase {
-            CheckPhase::Packs if read_data => (
+            CheckPhase::Packs => (
                 "{bar:32} {percent:>3} %  {decimal_bytes} of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",
                 "packs",
             ),
-            CheckPhase::Packs => ("{bar:32} {pos} of {len} {msg}", "packs"),
             CheckPhase::Index => ("{bar:32} {pos} of {len} {msg}", "index objects"),
             CheckPhase::Snapshots => ("{bar:32} {pos} of {len} {msg}", "snapshots"),
         };

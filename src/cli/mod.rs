@@ -14,6 +14,7 @@ mod init;
 mod list;
 mod pick;
 mod progress;
+mod prune;
 mod render;
 mod restore;
 mod selection;
@@ -60,6 +61,8 @@ enum Command {
     List(Box<list::Args>),
     /// Check a repository: structure and references, with --read-data every byte
     Check(check::Args),
+    /// Free what no snapshot needs
+    Prune(prune::Args),
 }
 
 /// Runs the command that the arguments ask for.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::run(&args),
         Command::List(args) => list::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Prune(args) => prune::run(&args),
     };
     match result {
         Ok(code) => code.into(),

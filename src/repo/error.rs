@@ -108,6 +108,14 @@ pub enum RepoError {
         /// How many.
         missing: usize,
     },
+    /// Something that could lose data is not done.
+    #[error(
+        "{what}: nothing is deleted; run `pgtide check` to see what is wrong, and `pgtide repair` to mend it"
+    )]
+    Refused {
+        /// Why.
+        what: String,
+    },
     /// No such snapshot.
     #[error("there is no snapshot {wanted:?}; `pgtide snapshots` lists them")]
     NoSnapshot {
@@ -176,6 +184,11 @@ impl RepoError {
             Self::Failed(error) => error.store_error(),
             _ => None,
         }
+    }
+
+    /// Whether it says that the storage is full.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.store_error(), Some(StoreError::Full { .. }))
     }
 
     /// Whether it says that an object is not there.

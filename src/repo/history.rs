@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{HistoryId, ObjectId, SnapshotId};
+use super::ids::{Hex, HistoryId, ObjectId, SnapshotId};
 use super::{RepoError, record, session, snapshots};
+use crate::rows::BlockId;
 use crate::store::{Listed, Store};
 
 /// Folder of all records.
@@ -40,6 +41,37 @@ pub enum Event {
     Committed(Vec<SnapshotId>),
     /// Snapshots are to be removed; written before they are.
     Forgotten(Vec<SnapshotId>),
+    /// A repair found that a snapshot lacks blocks.
+    Hurt(Loss),
+    /// A repair found that snapshots are lost.
+    Lost(Vec<SnapshotId>),
+    /// A repair found that records are lost.
+    RecordsLost(Vec<HistoryId>),
+}
+
+/// What a snapshot lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Blocks that are lost.
+    pub blocks: Vec<Hex<32>>,
+    /// Whether more are lost than are listed.
+    pub more: bool,
+}
+
+/// What all repairs found a snapshot to lack.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Losses {
+    blocks: BTreeSet<Hex<32>>,
+    pub more: bool,
+}
+
+impl Losses {
+    /// Whether it is known that the block is lost.
+    pub fn covers(&self, block: &BlockId) -> bool {
+        self.more || self.blocks.contains(&Hex(block.0))
+    }
 }
 
 /// All records that can be read, and the names of those that cannot.
@@ -72,7 +104,8 @@ impl History {
         for record in self.records.values() {
             match &record.event {
                 Event::Committed(snapshots) => kept.extend(snapshots),
-                Event::Forgotten(snapshots) => forgotten.extend(snapshots),
+                Event::Forgotten(snapshots) | Event::Lost(snapshots) => forgotten.extend(snapshots),
+                Event::Hurt(_) | Event::RecordsLost(_) => {}
             }
         }
         kept.retain(|id| !forgotten.contains(id));
@@ -94,12 +127,32 @@ impl History {
         Ok(store.put(&object_name(&ObjectId::of(&bytes)), &bytes)?)
     }
 
-    /// Records that another names.
+    /// What repairs found that snapshots lack.
+    pub fn losses(&self) -> BTreeMap<SnapshotId, Losses> {
+        let mut all: BTreeMap<SnapshotId, Losses> = BTreeMap::new();
+        for record in self.records.values() {
+            if let Event::Hurt(loss) = &record.event {
+                let losses = all.entry(loss.snapshot).or_default();
+                losses.blocks.extend(&loss.blocks);
+                losses.more |= loss.more;
+            }
+        }
+        all
+    }
+
+    /// Records that another names, but for those that are known to be lost.
     pub fn named(&self) -> BTreeSet<HistoryId> {
-        self.records
-            .values()
+        let records = self.records.values();
+        let mut named: BTreeSet<HistoryId> = records
+            .clone()
             .flat_map(|record| record.previous.iter().copied())
-            .collect()
+            .collect();
+        for record in records {
+            if let Event::RecordsLost(lost) = &record.event {
+                named.retain(|id| !lost.contains(id));
+            }
+        }
+        named
     }
 }
 

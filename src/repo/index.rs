@@ -183,7 +183,7 @@ impl IndexFile {
     }
 
     /// An index that is no object: its bytes are kept out of memory.
-    pub(super) fn spilled(bytes: &[u8]) -> Result<Self, RepoError> {
+    fn spilled(bytes: &[u8]) -> Result<Self, RepoError> {
         let temporary = "a temporary file";
         let bytes = Buffer::spill(bytes).map_err(|error| StoreError::from_io(temporary, error))?;
         Self::parse(bytes).map_err(|detail| RepoError::damaged(temporary, detail))
@@ -351,8 +351,8 @@ impl IndexSet {
             .partition(|(_, file)| small(file));
         let parts: Vec<Arc<IndexFile>> = parts.into_values().collect();
         merge(&parts, &|_| true, COMPACTED_RECORDS, &mut |bytes| {
-            let file = IndexFile::spilled(&bytes)?;
-            files.insert(ObjectId::of(&bytes), Arc::new(file));
+            let (id, file) = keep_aside(&bytes)?;
+            files.insert(id, file);
             Ok(())
         })?;
         Ok(Self {
@@ -380,6 +380,24 @@ impl IndexSet {
     pub fn packs(&self) -> HashMap<PackId, u64> {
         self.files.values().flat_map(|file| file.packs()).collect()
     }
+}
+
+/// Stores an index object and opens it.
+pub(super) fn put(
+    store: &dyn Store,
+    bytes: &[u8],
+) -> Result<(ObjectId, Arc<IndexFile>), RepoError> {
+    let id = ObjectId::of(bytes);
+    let name = object_name(&id);
+    store.put(&name, bytes)?;
+    let file =
+        IndexFile::parse(store.map(&name)?).map_err(|detail| RepoError::damaged(name, detail))?;
+    Ok((id, Arc::new(file)))
+}
+
+/// As [`put`], but where nothing is to be changed.
+pub(super) fn keep_aside(bytes: &[u8]) -> Result<(ObjectId, Arc<IndexFile>), RepoError> {
+    Ok((ObjectId::of(bytes), Arc::new(IndexFile::spilled(bytes)?)))
 }
 
 /// Name of an index object.

@@ -17,6 +17,7 @@ pub mod lists;
 pub mod model;
 pub mod outline;
 mod pack;
+mod prune;
 mod reader;
 mod record;
 mod session;
@@ -29,11 +30,14 @@ use std::sync::Arc;
 use crate::rows::IdKey;
 use crate::store::Store;
 
-pub use check::{CheckOptions, CheckPhase, CheckProgress, CheckReport, Problem, ProblemKind};
+pub use check::{
+    CheckOptions, CheckPhase, CheckProgress, CheckReport, Hurt, Problem, ProblemKind, ReadData,
+};
 pub use config::{Config, Features, Operation};
 pub use error::RepoError;
-pub use history::{Event, HistoryRecord};
+pub use history::{Event, HistoryRecord, Loss};
 pub use ids::{Hex, HistoryId, ObjectId, PackId, RepoId, SessionId, SnapshotId};
+pub use prune::{Amount, PruneOptions, PrunePhase, PruneProgress, PruneReport};
 pub use reader::Reader;
 pub use session::{Beat, SessionRecord, Tombstone};
 pub use snapshots::Snapshots;
@@ -72,6 +76,7 @@ impl Repository {
             });
         }
         Config::new().store(&*store)?;
+        store.fill_reserve()?;
         Self::open(store)
     }
 

@@ -68,7 +68,7 @@ impl Tree {
 
 impl Outline {
     /// Without its tables.
-    fn of(root_id: BlockId, root: &Root) -> Self {
+    pub(super) fn of(root_id: BlockId, root: &Root) -> Self {
         let lists = [
             &root.entries,
             &root.entry_order,

@@ -109,6 +109,14 @@ impl OpenPack {
         Ok(entry.length.into())
     }
 
+    /// Appends a block as it lies in another pack.
+    pub fn append_stored(&mut self, entry: &TocEntry, block: &[u8]) -> Result<(), RepoError> {
+        let offset = self.size;
+        self.write(block)?;
+        self.toc.push(TocEntry { offset, ..*entry });
+        Ok(())
+    }
+
     pub fn size(&self) -> u64 {
         self.size
     }

@@ -234,6 +234,45 @@ pub(super) fn is_name(name: &str) -> bool {
         .is_ok()
 }
 
+/// The session of that name of an object, if it is one's main object.
+pub(super) fn parse_name(name: &str) -> Option<SessionId> {
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// A session's record and its last sign of life, each if it is there and can be read; nothing if the session is not
+/// registered.
+pub(super) fn read(
+    store: &dyn Store,
+    id: &SessionId,
+) -> Result<Option<(Option<SessionRecord>, Option<Beat>)>, RepoError> {
+    let object = object_name(id);
+    let get = |name: &str| match store.get(name) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    };
+    let Some(bytes) = get(&object)? else {
+        return Ok(None);
+    };
+    let beat = get(&format!("{object}{BEAT_SUFFIX}"))?;
+    Ok(Some((
+        record::decode(KIND, &bytes).ok(),
+        beat.and_then(|bytes| record::decode(BEAT_KIND, &bytes).ok()),
+    )))
+}
+
+/// Removes a session's objects: its main one first, as that is the one that its writer looks for.
+pub(super) fn remove(store: &dyn Store, id: &SessionId) -> Result<(), RepoError> {
+    let object = object_name(id);
+    for name in [object.clone(), format!("{object}{BEAT_SUFFIX}")] {
+        match store.delete(&name) {
+            Err(error) if !error.is_absent() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Whether a session is registered.
 pub(super) fn exists(store: &dyn Store, id: &SessionId) -> Result<bool, RepoError> {
     match store.len(&object_name(id)) {

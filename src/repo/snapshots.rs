@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::{Hex, ObjectId, SessionId, SnapshotId};
 use super::model::Snapshot;
 use super::{RepoError, Repository, record};
+use crate::rows::{BlockId, Format};
 use crate::store::{Listed, Store};
 
 /// Folder of all snapshots.
@@ -59,6 +60,18 @@ pub(super) fn load(store: &dyn Store, id: &SnapshotId) -> Result<Stored, RepoErr
     let name = object_name(id);
     let bytes = store.get(&name)?;
     decode(id, &bytes).map_err(|detail| RepoError::damaged(name, detail))
+}
+
+/// A snapshot, and the id of the block with the copy of its record.
+pub(super) fn load_with_copy(
+    repository: &Repository,
+    id: &SnapshotId,
+) -> Result<(Stored, BlockId), RepoError> {
+    let name = object_name(id);
+    let bytes = repository.store.get(&name)?;
+    let stored = decode(id, &bytes).map_err(|detail| RepoError::damaged(name, detail))?;
+    let copy = repository.id_key().block_id(Format::Other, 0, &bytes);
+    Ok((stored, copy))
 }
 
 /// A database or cluster, as people tell sources apart.

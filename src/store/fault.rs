@@ -178,6 +178,14 @@ impl Store for FaultStore {
         self.read("tmp", || self.inner.clean())
     }
 
+    fn release_reserve(&self) -> Result<bool, StoreError> {
+        self.read("tmp", || self.inner.release_reserve())
+    }
+
+    fn fill_reserve(&self) -> Result<(), StoreError> {
+        self.read("tmp", || self.inner.fill_reserve())
+    }
+
     fn location(&self) -> String {
         self.inner.location()
     }

@@ -19,6 +19,11 @@ use super::{Buffer, Listed, Store, StoreError, Upload};
 /// Temporary files live here: on the same file system as the objects, and away from their listings.
 const TMP: &str = "tmp";
 
+/// A file that is deleted when a full disk has no room for the objects that it takes to free some.
+const RESERVE: &str = "tmp/reserve";
+/// Its size.
+const RESERVE_BYTES: usize = 4 << 20;
+
 /// Temporary files younger than this are left alone, locked or not: not every file system has locks.
 const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -238,6 +243,38 @@ impl Store for LocalStore {
             .map_err(|error| StoreError::from_io(TMP, error))
     }
 
+    fn release_reserve(&self) -> Result<bool, StoreError> {
+        match fs::remove_file(self.root.join(RESERVE)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::from_io(RESERVE, error)),
+        }
+    }
+
+    fn fill_reserve(&self) -> Result<(), StoreError> {
+        let path = self.root.join(RESERVE);
+        if path.exists() {
+            return Ok(());
+        }
+        // Noise, so that no file system stores it in less.
+        let mut noise = vec![0; RESERVE_BYTES];
+        rand::fill(&mut noise[..]);
+        let fill = || -> io::Result<()> {
+            self.make_dir(&self.root.join(TMP))?;
+            let mut file = File::create(&path)?;
+            file.write_all(&noise)?;
+            file.sync_all()
+        };
+        match fill() {
+            // Then there is none: that is no reason for anything to fail.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let _ = fs::remove_file(&path);
+                Ok(())
+            }
+            result => result.map_err(|error| StoreError::from_io(RESERVE, error)),
+        }
+    }
+
     fn location(&self) -> String {
         self.root.display().to_string()
     }
@@ -252,6 +289,9 @@ fn clean_directory(dir: &Path, now: SystemTime) -> io::Result<u64> {
     let mut removed = 0;
     for entry in entries {
         let path = entry?.path();
+        if path.ends_with(RESERVE) {
+            continue;
+        }
         // Files come and go while this runs; one that cannot be looked at is not ours to remove.
         let Ok(file) = File::open(&path) else {
             continue;

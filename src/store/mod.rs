@@ -52,6 +52,16 @@ pub trait Store: Send + Sync + Debug {
         Ok(0)
     }
 
+    /// Gives back the space that [`fill_reserve`](Self::fill_reserve) kept; whether there was any.
+    fn release_reserve(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Keeps a little space for the objects that it takes to free space, where a full storage would refuse them.
+    fn fill_reserve(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Where this is, for people.
     fn location(&self) -> String;
 }

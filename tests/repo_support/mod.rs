@@ -11,8 +11,8 @@ use pgtide::repo::model::{
 };
 use pgtide::repo::outline::Tree;
 use pgtide::repo::{
-    CheckOptions, CheckReport, PackGroup, RepoError, Repository, SnapshotId, Writer, WriterOptions,
-    WriterStats,
+    CheckOptions, CheckReport, PackGroup, ReadData, RepoError, Repository, SnapshotId, Writer,
+    WriterOptions, WriterStats,
 };
 use pgtide::rows::{ColumnKind, Decoder, Effort, Encoder, Format, RowDigest, Shape};
 use pgtide::store::{LocalStore, Store};
@@ -233,8 +233,13 @@ pub fn restore(repo: &Repository, snapshot: &Snapshot) -> Result<Database, RepoE
 
 /// Checks every byte.
 pub fn check(repo: &Repository) -> CheckReport {
-    repo.check(CheckOptions { read_data: true }, &|_| ())
-        .unwrap()
+    repo.check(
+        CheckOptions {
+            read_data: ReadData::All,
+        },
+        &|_| (),
+    )
+    .unwrap()
 }
 
 /// Checks every byte and finds nothing.

@@ -5,23 +5,41 @@
 
 mod index;
 mod packs;
+mod passes;
 mod problems;
 mod records;
 mod walk;
 
 use super::config::{self, Config, Operation};
-use super::ids::SnapshotId;
-use super::{RepoError, Repository, pack};
+use std::collections::{BTreeMap, HashSet};
 
+use super::ids::{PackId, SnapshotId};
+use super::{RepoError, Repository, history, pack};
+use crate::store::Store;
+
+pub(super) use self::passes::Passes;
 use self::problems::Problems;
 pub use self::problems::{Problem, ProblemKind};
+pub use self::walk::Hurt;
 use self::walk::Walk;
 
 /// What to check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct CheckOptions {
-    /// Read every byte, decode every block, compute every id anew.
-    pub read_data: bool,
+    /// Which packs to read to the last byte: every block is decoded and its id computed anew.
+    pub read_data: ReadData,
+}
+
+/// Which packs a check reads.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum ReadData {
+    /// None: what the index says of them is compared with their tables of contents.
+    #[default]
+    None,
+    /// So many percent of their bytes: those that were not read for longest.
+    Percent(f64),
+    /// All.
+    All,
 }
 
 /// What is being looked at.
@@ -29,7 +47,7 @@ pub struct CheckOptions {
 pub enum CheckPhase {
     /// Index objects; counted one by one.
     Index,
-    /// Packs; counted in bytes where they are read, else one by one.
+    /// Packs; counted in bytes, a few for one that is not read.
     Packs,
     /// Snapshots; counted one by one.
     Snapshots,
@@ -59,8 +77,14 @@ pub struct CheckReport {
     pub blocks: u64,
     /// Bytes of all packs.
     pub bytes: u64,
-    /// Whether every byte was read.
-    pub read_data: bool,
+    /// Bytes of the packs that were read.
+    pub read_bytes: u64,
+    /// Bytes of packs that no check has read yet, with this one.
+    pub never_read_bytes: u64,
+    /// When that of all packs was read which was not read for longest, if all were.
+    pub oldest_read: Option<jiff::Timestamp>,
+    /// What snapshots lack.
+    pub hurt: BTreeMap<SnapshotId, Hurt>,
     /// Differences, by name of the object. None: all is well.
     pub problems: Vec<Problem>,
     /// What is no damage but worth knowing: packs that nobody needs, objects that are not the repository's.
@@ -77,10 +101,7 @@ impl Repository {
         self.config.require(Operation::Check)?;
         let store = &*self.store;
         let mut problems = Problems::default();
-        let mut report = CheckReport {
-            read_data: options.read_data,
-            ..CheckReport::default()
-        };
+        let mut report = CheckReport::default();
 
         let snapshots = records::check(store, &mut problems, &mut report.notes)?;
         if let Err(error) = Config::load(store) {
@@ -94,19 +115,67 @@ impl Repository {
             );
         }
         let index = index::check(store, &mut problems, &mut report, progress)?;
-        let packs = packs::check(self, &index, options, &mut problems, &mut report, progress)?;
+        let passes = Passes::load(store)?;
+        let mut listed: Vec<(PackId, u64)> = pack::list(store)?.into_iter().collect();
+        listed.sort_unstable();
+        let percent = match options.read_data {
+            ReadData::None => 0.0,
+            ReadData::Percent(percent) => percent,
+            ReadData::All => 100.0,
+        };
+        let chosen = passes.choose(&listed, percent);
+        let reading = packs::Reading { listed, chosen };
+        let (packs, read) =
+            packs::check(self, &index, &reading, &mut problems, &mut report, progress)?;
+        remember(store, &passes, &reading.listed, read, &mut report);
 
-        let mut walk = Walk::new(self, index, packs, options.read_data)?;
+        let losses = history::History::load(store)?.losses();
+        let mut walk = Walk::new(self, index, packs, options.read_data == ReadData::All)?;
         let total = snapshots.len() as u64;
         for (done, (id, snapshot)) in (0..).zip(&snapshots) {
             let phase = CheckPhase::Snapshots;
             progress(CheckProgress { phase, done, total });
-            walk.snapshot(id, snapshot, &mut problems)?;
+            walk.snapshot(id, snapshot, losses.get(id), &mut problems)?;
         }
         report.snapshots = total;
-        walk.finish(&mut problems);
+        report.hurt = walk.finish(&mut problems);
         report.problems = problems.into_list();
         Ok(report)
+    }
+}
+
+/// Remembers which packs were read, and says when the others were.
+fn remember(
+    store: &dyn Store,
+    passes: &Passes,
+    listed: &[(PackId, u64)],
+    read: packs::Read,
+    report: &mut CheckReport,
+) {
+    let now: HashSet<PackId> = read.sound.iter().chain(&read.damaged).copied().collect();
+    let mut oldest = Some(jiff::Timestamp::now());
+    for (pack, size) in listed {
+        if now.contains(pack) {
+            report.read_bytes += size;
+            continue;
+        }
+        match passes.last(pack) {
+            Some(time) => oldest = oldest.map(|oldest| oldest.min(time)),
+            None => {
+                report.never_read_bytes += size;
+                oldest = None;
+            }
+        }
+    }
+    report.oldest_read = oldest.filter(|_| !listed.is_empty());
+    if now.is_empty() {
+        return;
+    }
+    // Whoever may only read may check, too.
+    if let Err(error) = passes.record(store, listed, &read.sound, read.damaged) {
+        report
+            .notes
+            .push(format!("what was read could not be recorded: {error}"));
     }
 }
 
@@ -114,6 +183,6 @@ impl Repository {
 pub(super) type Snapshots = std::collections::BTreeSet<SnapshotId>;
 
 /// Name of a pack's object.
-fn pack_name(pack: &super::PackId) -> String {
+fn pack_name(pack: &PackId) -> String {
     pack::object_name(pack)
 }

@@ -1,23 +1,26 @@
 //! Packs: there, of the right length, as the index says; and read to the last byte where that is asked for.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crossbeam_channel::bounded;
 
 use super::problems::{ProblemKind, Problems};
-use super::{CheckOptions, CheckPhase, CheckProgress, CheckReport, Snapshots, pack_name};
+use super::{CheckPhase, CheckProgress, CheckReport, Snapshots, pack_name};
 use crate::repo::block::{BlockHeader, HEADER_LEN};
 use crate::repo::ids::PackId;
-use crate::repo::index::{IndexFile, IndexSet, Location};
-use crate::repo::pack::{self, TocEntry};
+use crate::repo::index::{self, COMPACTED_RECORDS, IndexFile, IndexSet};
+use crate::repo::pack::{self, FinishedPack, TocEntry};
 use crate::repo::reader::verify_block;
 use crate::repo::{RepoError, Repository};
-use crate::rows::{BlockId, Decoder};
+use crate::rows::Decoder;
 
 /// Threads that read and decode.
 const MAX_THREADS: usize = 4;
+
+/// What it costs to look at a pack without reading it, in bytes: for the progress alone.
+const LOOK_COST: u64 = 4096;
 
 /// What the walk over the snapshots needs to know of the packs.
 #[derive(Debug, Default)]
@@ -27,10 +30,37 @@ pub(super) struct PackStates {
     /// Of a damaged pack, where its sound blocks begin. A pack in neither is missing.
     partly: HashMap<PackId, HashSet<u64>>,
     /// Where blocks lie in packs that no sound index names.
-    pub unindexed: HashMap<BlockId, Location>,
+    pub unindexed: IndexSet,
+}
+
+/// What is to be read to the last byte.
+pub(super) struct Reading {
+    /// All packs, in order of id.
+    pub listed: Vec<(PackId, u64)>,
+    /// Those of them to read.
+    pub chosen: HashSet<PackId>,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// Packs that were sound.
+    pub sound: Vec<PackId>,
+    /// Packs that were not.
+    pub damaged: Vec<PackId>,
 }
 
 impl PackStates {
+    /// Keeps the places of blocks in these packs out of memory.
+    fn set_aside(&mut self, packs: &mut Vec<FinishedPack>) -> Result<(), RepoError> {
+        if !packs.is_empty() {
+            let (id, file) = index::keep_aside(&index::build(packs))?;
+            self.unindexed.files.insert(id, file);
+            packs.clear();
+        }
+        Ok(())
+    }
+
     /// Whether a block there can be relied on.
     pub fn is_sound(&self, pack: &PackId, offset: u64) -> bool {
         self.sound.contains(pack)
@@ -62,20 +92,25 @@ struct Outcome {
     failure: Option<(ProblemKind, String)>,
     /// Where its sound blocks begin, if something is wrong with it.
     sound: HashSet<u64>,
+    /// Whether it was read to the last byte.
+    read: bool,
+    /// What was wrong with it when it was read first, and not when it was read again.
+    at_first: Option<String>,
 }
 
 /// Checks all packs.
 pub(super) fn check(
     repository: &Repository,
     index: &IndexSet,
-    options: CheckOptions,
+    reading: &Reading,
     problems: &mut Problems,
     report: &mut CheckReport,
     progress: &dyn Fn(CheckProgress),
-) -> Result<PackStates, RepoError> {
-    let listed: BTreeMap<PackId, u64> = pack::list(&*repository.store)?.into_iter().collect();
+) -> Result<(PackStates, Read), RepoError> {
+    let Reading { listed, chosen } = reading;
     let claims = claims(index);
-    for (pack, claim) in claims.iter().filter(|(pack, _)| !listed.contains_key(pack)) {
+    let there: HashSet<&PackId> = listed.iter().map(|(pack, _)| pack).collect();
+    for (pack, claim) in claims.iter().filter(|(pack, _)| !there.contains(pack)) {
         let blocks: u64 = claim.iter().map(|claim| claim.records).max().unwrap_or(0);
         let detail = format!("an index names it, with {blocks} blocks");
         problems.add(
@@ -86,27 +121,33 @@ pub(super) fn check(
         );
     }
 
-    let listed: Vec<(PackId, u64)> = listed.into_iter().collect();
-    let total = match options.read_data {
-        true => listed.iter().map(|(_, size)| size).sum(),
-        false => listed.len() as u64,
+    let cost = |pack: &PackId, size: u64| {
+        if chosen.contains(pack) {
+            size
+        } else {
+            LOOK_COST
+        }
     };
+    let total = listed.iter().map(|(pack, size)| cost(pack, *size)).sum();
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (send, outcomes) = bounded::<Result<Outcome, RepoError>>(MAX_THREADS);
     let threads = thread::available_parallelism()
         .map_or(1, usize::from)
         .min(MAX_THREADS);
     let mut states = PackStates::default();
+    let mut read = Read::default();
     let (mut done, mut orphans, mut orphan_bytes) = (0, 0u64, 0u64);
+    let mut unindexed = Vec::new();
     thread::scope(|scope| {
         for _ in 0..threads {
             let send = send.clone();
-            let (listed, claims, next, stop) = (&listed, &claims, &next, &stop);
+            let (claims, next, stop) = (&claims, &next, &stop);
             scope.spawn(move || {
-                let mut examiner = Examiner::new(repository, options.read_data);
+                let mut examiner = Examiner::new(repository);
                 while let Some((pack, size)) = listed.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let claims = claims.get(pack).map_or(&[][..], Vec::as_slice);
-                    let outcome = examiner.examine(*pack, *size, claims).transpose();
+                    let read = chosen.contains(pack);
+                    let outcome = examiner.examine(*pack, *size, claims, read).transpose();
                     let Some(outcome) = outcome else { continue };
                     if stop.load(Ordering::Relaxed) || send.send(outcome).is_err() {
                         break;
@@ -127,26 +168,37 @@ pub(super) fn check(
             };
             let phase = CheckPhase::Packs;
             progress(CheckProgress { phase, done, total });
-            done += if options.read_data { outcome.size } else { 1 };
+            done += cost(&outcome.pack, outcome.size);
             report.packs += 1;
             report.bytes += outcome.size;
             report.blocks += outcome.toc.len() as u64;
             if !claims.contains_key(&outcome.pack) {
                 orphans += 1;
                 orphan_bytes += outcome.size;
-                let pack = outcome.pack;
-                let blocks = outcome.toc.iter().map(|entry| {
-                    let (offset, length) = (entry.offset, entry.length);
-                    (
-                        entry.id,
-                        Location {
-                            pack,
-                            offset,
-                            length,
-                        },
-                    )
+                unindexed.push(FinishedPack {
+                    id: outcome.pack,
+                    size: outcome.size,
+                    toc: outcome.toc,
                 });
-                states.unindexed.extend(blocks);
+                if unindexed.iter().map(|pack| pack.toc.len()).sum::<usize>() >= COMPACTED_RECORDS
+                    && let Err(error) = states.set_aside(&mut unindexed)
+                {
+                    stop.store(true, Ordering::Relaxed);
+                    failure = failure.or(Some(error));
+                }
+            }
+            if outcome.read {
+                match outcome.failure {
+                    None => read.sound.push(outcome.pack),
+                    Some(_) => read.damaged.push(outcome.pack),
+                }
+            }
+            if let Some(detail) = outcome.at_first {
+                report.notes.push(format!(
+                    "{}: was damaged when it was read first ({detail}), and sound when it was read again: \
+                     look at memory, disk and network of this machine",
+                    pack_name(&outcome.pack)
+                ));
             }
             match outcome.failure {
                 None => drop(states.sound.insert(outcome.pack)),
@@ -158,12 +210,13 @@ pub(super) fn check(
         }
         failure.map_or(Ok(()), Err)
     })?;
+    states.set_aside(&mut unindexed)?;
     if orphans > 0 {
         report.notes.push(format!(
             "{orphans} packs ({orphan_bytes} bytes) are in no index: an interrupted dump left them; the next dump uses them"
         ));
     }
-    Ok(states)
+    Ok((states, read))
 }
 
 /// By pack, what the index objects say of it.
@@ -191,29 +244,53 @@ fn claims(index: &IndexSet) -> HashMap<PackId, Vec<Claim<'_>>> {
 /// Looks at packs one after the other, with buffers of its own.
 struct Examiner<'a> {
     repository: &'a Repository,
-    read_data: bool,
     decoder: Decoder,
     bytes: Vec<u8>,
     payload: Vec<u8>,
 }
 
 impl<'a> Examiner<'a> {
-    fn new(repository: &'a Repository, read_data: bool) -> Self {
+    fn new(repository: &'a Repository) -> Self {
         Self {
             repository,
-            read_data,
             decoder: Decoder::new(),
             bytes: Vec::new(),
             payload: Vec::new(),
         }
     }
 
-    /// `None` for a pack that was deleted since the listing and that no index names.
+    /// `None` for a pack that was deleted since the listing and that no index names. What is damaged is read twice: it
+    /// may be the reading that is.
     fn examine(
         &mut self,
         pack: PackId,
         size: u64,
         claims: &[Claim<'_>],
+        read: bool,
+    ) -> Result<Option<Outcome>, RepoError> {
+        let first = self.examine_once(pack, size, claims, read)?;
+        let detail = match &first {
+            Some(Outcome {
+                failure: Some((ProblemKind::Damaged, detail)),
+                ..
+            }) => detail.clone(),
+            _ => return Ok(first),
+        };
+        let mut second = self.examine_once(pack, size, claims, read)?;
+        if let Some(second) = &mut second
+            && second.failure.is_none()
+        {
+            second.at_first = Some(detail);
+        }
+        Ok(second)
+    }
+
+    fn examine_once(
+        &mut self,
+        pack: PackId,
+        size: u64,
+        claims: &[Claim<'_>],
+        read: bool,
     ) -> Result<Option<Outcome>, RepoError> {
         let mut outcome = Outcome {
             pack,
@@ -221,6 +298,8 @@ impl<'a> Examiner<'a> {
             toc: Vec::new(),
             failure: None,
             sound: HashSet::new(),
+            read,
+            at_first: None,
         };
         match pack::read_toc(&*self.repository.store, &pack, size) {
             Ok(toc) => {
@@ -234,7 +313,7 @@ impl<'a> Examiner<'a> {
             Err(error) if error.is_absent() && claims.is_empty() => return Ok(None),
             Err(error) => outcome.failure = Some((ProblemKind::Damaged, unreadable(error)?)),
         }
-        if self.read_data {
+        if read {
             let failure = self.read(&mut outcome)?;
             outcome.failure = failure.or(outcome.failure);
         }
@@ -357,7 +436,7 @@ fn compare(toc: &[TocEntry], size: u64, claims: &[Claim<'_>]) -> Option<String> 
         }
         for entry in toc {
             let mut records = claim.file.find(entry.id);
-            let same = |record: crate::repo::index::Record| {
+            let same = |record: index::Record| {
                 (record.pack, record.offset, record.length)
                     == (claim.number, entry.offset, entry.length)
             };

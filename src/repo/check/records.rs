@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::problems::{ProblemKind, Problems};
-use super::{Snapshots, pack};
+use super::{Snapshots, pack, passes};
 use crate::repo::ids::{ObjectId, SessionId, SnapshotId};
 use crate::repo::model::Snapshot;
 use crate::repo::{RepoError, config, history, index, session, snapshots};
@@ -46,6 +46,7 @@ pub(super) fn check(
         .collect::<Result<Snapshots, RepoError>>()?;
     check_history(store, unrecorded, problems)?;
     check_sessions(store, problems)?;
+    check_passes(store, problems)?;
     check_names(store, notes)?;
     Ok(read)
 }
@@ -135,6 +136,23 @@ fn check_sessions(store: &dyn Store, problems: &mut Problems) -> Result<(), Repo
     Ok(())
 }
 
+fn check_passes(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
+    for Listed { name, .. } in store.list(passes::PREFIX)? {
+        let Ok(id) = name[passes::PREFIX.len()..].parse::<ObjectId>() else {
+            continue;
+        };
+        let bytes = match store.get(&name) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_absent() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if let Err(detail) = passes::decode(&id, &bytes) {
+            problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());
+        }
+    }
+    Ok(())
+}
+
 /// Names that are not the repository's: nothing uses them, but a renamed object is among them.
 fn check_names(store: &dyn Store, notes: &mut Vec<String>) -> Result<(), RepoError> {
     for Listed { name, .. } in store.list("")? {
@@ -145,7 +163,7 @@ fn check_names(store: &dyn Store, notes: &mut Vec<String>) -> Result<(), RepoErr
             "" => rest == config::NAME,
             "packs" => pack::parse_name(&name).is_some(),
             "index" => index::parse_name(&name).is_some(),
-            "snapshots" | "history" | "tombstones" => rest.parse::<ObjectId>().is_ok(),
+            "snapshots" | "history" | "tombstones" | "checks" => rest.parse::<ObjectId>().is_ok(),
             "sessions" => session::is_name(rest),
             _ => false,
         };

@@ -1,6 +1,6 @@
 //! From the snapshots down to the blocks: is everything there?
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
@@ -9,11 +9,13 @@ use super::packs::PackStates;
 use super::problems::{ProblemKind, Problems};
 use super::{Snapshots, pack_name};
 use crate::repo::block::{BlockHeader, HEADER_LEN};
+use crate::repo::history::Losses;
 use crate::repo::ids::SnapshotId;
 use crate::repo::index::{IndexSet, Location};
 use crate::repo::lists;
 use crate::repo::model::{BlockRef, ManifestShard, Root, SequenceValue, Snapshot, TableRecord};
-use crate::repo::{Reader, RepoError, Repository};
+use crate::repo::outline::{Outline, OutlineTable};
+use crate::repo::{Reader, RepoError, Repository, snapshots};
 use crate::rows::{BlockId, Decoder, Format, RowDigest, read_header};
 
 /// Enough of a stored block for its own header and the coder's.
@@ -21,13 +23,51 @@ const PEEK_LEN: usize = HEADER_LEN + 64;
 
 /// Missing blocks that are named one by one.
 const NAMED: usize = 10;
+/// Findings below one place of the tree after which missing blocks are only said to be more.
+const REMEMBERED: usize = 10_000;
+
+/// The same for the same manifests, whatever their order.
+fn manifest_sum<'a>(manifests: impl IntoIterator<Item = &'a BlockId>) -> RowDigest {
+    let mut sum = RowDigest::default();
+    for id in manifests {
+        let mut half = [0; 16];
+        half.copy_from_slice(&id.0[..16]);
+        sum += RowDigest {
+            rows: 1,
+            sum: u128::from_le_bytes(half),
+        };
+    }
+    sum
+}
 
 /// What is wrong below some place of the tree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Finding {
-    object: String,
-    kind: ProblemKind,
-    detail: String,
+enum Finding {
+    /// A block is nowhere.
+    Missing(BlockId),
+    /// More blocks are nowhere than are remembered one by one.
+    MoreMissing,
+    /// A table lacks rows, or what they are.
+    Table(String),
+    /// An object is not what it should be.
+    Object {
+        object: String,
+        kind: ProblemKind,
+        detail: String,
+    },
+}
+
+/// What a snapshot lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hurt {
+    /// Tables that lack rows, or what they are.
+    pub tables: BTreeSet<String>,
+    /// Whether all of it was known and recorded by a repair.
+    pub known: bool,
+    /// Blocks that are nowhere.
+    pub(in crate::repo) missing: BTreeSet<BlockId>,
+    /// Whether more of them are missing than are listed.
+    pub(in crate::repo) more: bool,
 }
 
 /// What was found below a list or manifest; the same for every snapshot that shares it.
@@ -49,20 +89,21 @@ pub(super) struct Walk {
     compare_blocks: bool,
     seen: HashMap<BlockId, Subtree>,
     missing: Missing,
+    hurt: BTreeMap<SnapshotId, Hurt>,
     decoder: Decoder,
     scratch: Vec<u8>,
     payload: Vec<u8>,
 }
 
-/// Blocks that are nowhere; possibly very many, so only some are named.
+/// Blocks that are nowhere, and that no repair recorded; possibly very many, so only some are named.
 #[derive(Debug, Default)]
 struct Missing {
-    count: u64,
-    first: Vec<BlockId>,
+    blocks: BTreeSet<BlockId>,
+    more: bool,
     snapshots: Snapshots,
 }
 
-/// Stands for the missing blocks among the findings.
+/// Stands for the missing blocks among the problems.
 const MISSING: &str = "blocks";
 
 impl Walk {
@@ -79,20 +120,70 @@ impl Walk {
             compare_blocks,
             seen: HashMap::new(),
             missing: Missing::default(),
+            hurt: BTreeMap::new(),
             decoder: Decoder::new(),
             scratch: Vec::new(),
             payload: Vec::new(),
         })
     }
 
-    /// Follows a snapshot down to its blocks.
+    /// Follows a snapshot down to its blocks. What a repair recorded as lost is no problem.
     pub fn snapshot(
         &mut self,
         id: &SnapshotId,
         snapshot: &Snapshot,
+        losses: Option<&Losses>,
         problems: &mut Problems,
     ) -> Result<(), RepoError> {
+        let findings = self.look(id, snapshot)?;
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let mut hurt = Hurt {
+            known: true,
+            ..Hurt::default()
+        };
+        for finding in findings {
+            match finding {
+                Finding::Missing(block) => {
+                    if !losses.is_some_and(|losses| losses.covers(&block)) {
+                        hurt.known = false;
+                        self.missing.snapshots.insert(*id);
+                        self.missing.blocks.insert(block);
+                    }
+                    hurt.missing.insert(block);
+                }
+                Finding::MoreMissing => {
+                    if !losses.is_some_and(|losses| losses.more) {
+                        hurt.known = false;
+                        self.missing.snapshots.insert(*id);
+                        self.missing.more = true;
+                    }
+                    hurt.more = true;
+                }
+                Finding::Table(name) => drop(hurt.tables.insert(name)),
+                Finding::Object {
+                    object,
+                    kind,
+                    detail,
+                } => {
+                    hurt.known = false;
+                    problems.hurts(&object, kind, &detail, *id);
+                }
+            }
+        }
+        self.hurt.insert(*id, hurt);
+        Ok(())
+    }
+
+    fn look(
+        &mut self,
+        id: &SnapshotId,
+        snapshot: &Snapshot,
+    ) -> Result<BTreeSet<Finding>, RepoError> {
         let mut findings = BTreeSet::new();
+        let mut manifests = RowDigest::default();
+        let mut lists = Outline::default();
         if let Some(root) = self.read::<Root>(&snapshot.root, &mut findings)? {
             for block in root.entries.iter().chain(&root.entry_order) {
                 self.find(block, &mut findings);
@@ -106,41 +197,74 @@ impl Walk {
                     tables
                         .findings
                         .iter()
-                        .flat_map(|findings| findings.iter().cloned()),
+                        .flat_map(|found| found.iter().cloned()),
                 );
+                manifests += tables.digest;
             }
+            lists = Outline::of(snapshot.root, &root);
         }
-        for finding in findings {
-            if finding.object == MISSING {
-                self.missing.snapshots.insert(*id);
-            } else {
-                problems.hurts(&finding.object, finding.kind, &finding.detail, *id);
-            }
+        let Some(id_of_outline) = &snapshot.outline else {
+            return Ok(findings);
+        };
+        let whole = findings.is_empty();
+        let Some(outline) = self.read::<Outline>(id_of_outline, &mut findings)? else {
+            return Ok(findings);
+        };
+        let mut outlined = RowDigest::default();
+        for block in &outline.tables {
+            let tables = self.shared(block, Self::outline_tables)?;
+            findings.extend(
+                tables
+                    .findings
+                    .iter()
+                    .flat_map(|found| found.iter().cloned()),
+            );
+            outlined += tables.digest;
         }
-        Ok(())
+        // A prune goes by the outline alone.
+        if whole && (outlined != manifests || outline.lists != lists.lists) {
+            findings.insert(Finding::Object {
+                object: snapshots::object_name(id),
+                kind: ProblemKind::Inconsistent,
+                detail: "its outline does not name what its tree does".into(),
+            });
+        }
+        Ok(findings)
     }
 
-    /// Reports the blocks that are nowhere.
-    pub fn finish(self, problems: &mut Problems) {
+    /// A block of an outline's tables: the sum of the manifests it names.
+    fn outline_tables(
+        &mut self,
+        block: &BlockId,
+        findings: &mut BTreeSet<Finding>,
+    ) -> Result<(u64, RowDigest), RepoError> {
+        let tables = self.read::<Vec<OutlineTable>>(block, findings)?;
+        let tables = tables.unwrap_or_default();
+        Ok((
+            0,
+            manifest_sum(tables.iter().flat_map(|table| &table.manifest)),
+        ))
+    }
+
+    /// Reports the blocks that are nowhere; returns what each hurt snapshot lacks.
+    pub fn finish(self, problems: &mut Problems) -> BTreeMap<SnapshotId, Hurt> {
         let Missing {
-            count,
-            first,
+            blocks,
+            more,
             snapshots,
         } = self.missing;
-        if count == 0 {
-            return;
+        if !snapshots.is_empty() {
+            let names: Vec<String> = blocks.iter().take(NAMED).map(ToString::to_string).collect();
+            let detail = format!(
+                "{}{} blocks are in no index: {}{}",
+                if more { "more than " } else { "" },
+                blocks.len(),
+                names.join(", "),
+                if blocks.len() > NAMED { " ..." } else { "" }
+            );
+            problems.add(MISSING, ProblemKind::Missing, detail, snapshots);
         }
-        let names: Vec<String> = first.iter().map(ToString::to_string).collect();
-        let more = if count > first.len() as u64 {
-            " ..."
-        } else {
-            ""
-        };
-        let detail = format!(
-            "{count} references lead to blocks that are in no index: {}{more}",
-            names.join(", ")
-        );
-        problems.add(MISSING, ProblemKind::Missing, detail, snapshots);
+        self.hurt
     }
 
     /// Looks at a part of the tree, once.
@@ -165,10 +289,12 @@ impl Walk {
         block: &BlockId,
         findings: &mut BTreeSet<Finding>,
     ) -> Result<(u64, RowDigest), RepoError> {
+        let mut manifests = RowDigest::default();
         for table in self
             .read::<Vec<TableRecord>>(block, findings)?
             .unwrap_or_default()
         {
+            manifests += manifest_sum(&table.manifest);
             let mut payload = 0;
             let mut digest = RowDigest::default();
             let mut whole = true;
@@ -184,8 +310,11 @@ impl Walk {
                         .flat_map(|findings| findings.iter().cloned()),
                 );
             }
+            if !whole {
+                findings.insert(Finding::Table(format!("{}.{}", table.schema, table.name)));
+            }
             if whole && (payload, digest) != (table.payload_bytes, table.digest) {
-                findings.insert(Finding {
+                findings.insert(Finding::Object {
                     object: format!("block {block}"),
                     kind: ProblemKind::Inconsistent,
                     detail: format!(
@@ -195,7 +324,7 @@ impl Walk {
                 });
             }
         }
-        Ok((0, RowDigest::default()))
+        Ok((0, manifests))
     }
 
     /// A block of segments.
@@ -218,7 +347,7 @@ impl Walk {
             {
                 let object = format!("block {block}");
                 let kind = ProblemKind::Inconsistent;
-                findings.insert(Finding {
+                findings.insert(Finding::Object {
                     object,
                     kind,
                     detail,
@@ -271,7 +400,7 @@ impl Walk {
         }
         for location in &unsound {
             let there = self.packs.exists(&location.pack);
-            findings.insert(Finding {
+            findings.insert(Finding::Object {
                 object: pack_name(&location.pack),
                 kind: if there {
                     ProblemKind::Damaged
@@ -284,24 +413,20 @@ impl Walk {
         if !unsound.is_empty() {
             return None;
         }
-        if let Some(location) = self.packs.unindexed.get(id) {
-            findings.insert(Finding {
+        if let Some(location) = self.packs.unindexed.find(*id).next() {
+            findings.insert(Finding::Object {
                 object: pack_name(&location.pack),
                 kind: ProblemKind::NotIndexed,
                 detail: "holds blocks that snapshots need, but no index names it: \
                          an index object was removed or damaged; the next dump indexes it again"
                     .into(),
             });
-            return Some(*location);
+            return Some(location);
         }
-        self.missing.count += 1;
-        if self.missing.first.len() < NAMED {
-            self.missing.first.push(*id);
-        }
-        findings.insert(Finding {
-            object: MISSING.into(),
-            kind: ProblemKind::Missing,
-            detail: String::new(),
+        findings.insert(if findings.len() < REMEMBERED {
+            Finding::Missing(*id)
+        } else {
+            Finding::MoreMissing
         });
         None
     }
@@ -316,7 +441,7 @@ impl Walk {
             return Ok(None);
         };
         let (decoder, scratch, payload) = (&mut self.decoder, &mut self.scratch, &mut self.payload);
-        let read = if self.packs.unindexed.contains_key(id) {
+        let read = if self.index.find(*id).next().is_none() {
             self.reader
                 .read_at(id, &location, decoder, scratch, payload)
         } else {
@@ -336,7 +461,7 @@ impl Walk {
             _ => return Err(failure),
         };
         let detail = failure.to_string();
-        findings.insert(Finding {
+        findings.insert(Finding::Object {
             object,
             kind,
             detail,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::super::RepoError;
-use super::super::ids::{ObjectId, PackId};
-use super::super::index::{self, IndexFile, IndexSet};
+use super::super::ids::PackId;
+use super::super::index::{self, IndexSet};
 use super::super::pack::{self, FinishedPack, OpenPack};
 use super::Shared;
 
@@ -141,12 +141,7 @@ impl Work {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let bytes = index::build(&self.pending);
-        let name = index::object_name(&ObjectId::of(&bytes));
-        self.shared.store.put(&name, &bytes)?;
-        drop(bytes);
-        let file = IndexFile::parse(self.shared.store.map(&name)?)
-            .map_err(|detail| RepoError::damaged(name, detail))?;
+        let (_, file) = index::put(&*self.shared.store, &index::build(&self.pending))?;
         self.shared.known.add(file);
         let mut claims = self.shared.claims();
         for entry in self.pending.drain(..).flat_map(|pack| pack.toc) {

@@ -35,9 +35,8 @@ impl Known {
     }
 
     /// Adds an index object of this session, whose packs were just made durable.
-    pub fn add(&self, file: IndexFile) {
+    pub fn add(&self, file: Arc<IndexFile>) {
         let usable = vec![true; file.pack_count()];
-        let file = Arc::new(file);
         let mut files = self.0.write().unwrap_or_else(PoisonError::into_inner);
         files.push(KnownFile { file, usable });
     }

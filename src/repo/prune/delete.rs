@@ -1,0 +1,127 @@
+//! Deleting marked packs, and putting index objects together.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::super::ids::{ObjectId, PackId};
+use super::super::index::{self, COMPACTED_RECORDS, IndexFile, IndexSet};
+use super::super::session::{self, Tombstones};
+use super::super::{RepoError, pack};
+use super::view::View;
+use super::{PrunePhase, PruneProgress, Run};
+
+/// More small index objects than that are put together.
+const SMALL_INDEXES: usize = 8;
+/// An index object with fewer records is small.
+const SMALL_INDEX: usize = 100_000;
+
+impl Run<'_> {
+    /// Deletes what is marked by these tombstones, but for what snapshots need after all, and then the tombstones.
+    /// Packs leave the index before they leave the storage.
+    pub(super) fn delete(
+        &mut self,
+        view: View,
+        tombstones: &Tombstones,
+        deletable: &BTreeSet<ObjectId>,
+    ) -> Result<(), RepoError> {
+        let store = &self.repository.store;
+        let marked: HashSet<PackId> = tombstones
+            .iter()
+            .filter(|(id, _)| deletable.contains(id))
+            .flat_map(|(_, packs)| packs.iter().copied())
+            .collect();
+        let needed: HashSet<PackId> = view
+            .used
+            .packs()
+            .filter(|pack| pack.used_blocks > 0)
+            .map(|pack| pack.id)
+            .collect();
+        let mut doomed: Vec<(PackId, u64)> = view
+            .packs
+            .iter()
+            .filter(|(id, _)| marked.contains(id) && !needed.contains(id))
+            .map(|(id, listing)| (*id, listing.len))
+            .collect();
+        doomed.sort_unstable();
+        let mut gone: HashSet<PackId> = doomed.iter().map(|(id, _)| *id).collect();
+        // Also what a prune that was interrupted has deleted before it could write the index.
+        gone.extend(
+            view.index
+                .packs()
+                .into_keys()
+                .filter(|id| !view.packs.contains_key(id)),
+        );
+        let rewritten = match self.rewrite_index(&view.index, &gone) {
+            Err(error) if error.is_full() => false,
+            result => result.map(|()| true)?,
+        };
+        let total = doomed.len() as u64;
+        for (done, (id, len)) in (0..).zip(&doomed) {
+            let phase = PrunePhase::Delete;
+            (self.progress)(PruneProgress { phase, done, total });
+            match store.delete(&pack::object_name(id)) {
+                Err(error) if !error.is_absent() => return Err(error.into()),
+                _ => self.report.deleted.add(*len),
+            }
+        }
+        if !rewritten {
+            // On a full disk the other way round: an index that names packs which are gone misleads nobody, as
+            // writers look which packs there are.
+            self.rewrite_index(&view.index, &gone)?;
+        }
+        for id in deletable {
+            match store.delete(&session::tombstone_name(id)) {
+                Err(error) if !error.is_absent() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes index objects without these packs.
+    fn rewrite_index(&mut self, index: &IndexSet, gone: &HashSet<PackId>) -> Result<(), RepoError> {
+        let names = |file: &IndexFile| file.packs().any(|(pack, _)| gone.contains(&pack));
+        let old = index.files.iter().filter(|(_, file)| names(file));
+        let old: Vec<(ObjectId, Arc<IndexFile>)> =
+            old.map(|(id, file)| (*id, Arc::clone(file))).collect();
+        self.replace(&old, &|pack| !gone.contains(pack))
+    }
+
+    /// Puts small index objects together where they are many.
+    pub(super) fn merge_indexes(&mut self) -> Result<(), RepoError> {
+        let index = IndexSet::load(&*self.repository.store, None)?;
+        let small = index
+            .files
+            .iter()
+            .filter(|(_, file)| file.record_count() < SMALL_INDEX);
+        let small: Vec<(ObjectId, Arc<IndexFile>)> =
+            small.map(|(id, file)| (*id, Arc::clone(file))).collect();
+        if small.len() <= SMALL_INDEXES {
+            return Ok(());
+        }
+        self.replace(&small, &|_| true)
+    }
+
+    /// Puts index objects that hold what these hold of the packs to keep, then removes these.
+    fn replace(
+        &mut self,
+        old: &[(ObjectId, Arc<IndexFile>)],
+        keep: &dyn Fn(&PackId) -> bool,
+    ) -> Result<(), RepoError> {
+        let store = &*self.repository.store;
+        let files: Vec<Arc<IndexFile>> = old.iter().map(|(_, file)| Arc::clone(file)).collect();
+        let mut put = HashSet::new();
+        index::merge(&files, keep, COMPACTED_RECORDS, &mut |bytes| {
+            put.insert(index::put(store, &bytes)?.0);
+            Ok(())
+        })?;
+        self.report.indexes += put.len() as u64;
+        for (id, _) in old.iter().filter(|(id, _)| !put.contains(id)) {
+            match store.delete(&index::object_name(id)) {
+                Err(error) if !error.is_absent() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! Prune: what no snapshot needs is marked, and deleted once nobody can rely on it any more. Writers go on meanwhile.
+//!
+//! A tombstone names packs that are to go. A writer that registered before it was put may rely on them, so its session
+//! holds the deletion up; one that registered later has seen the tombstone and counts its packs as absent. When every
+//! live session has seen it, the snapshots are listed, and what they need of the marked packs stays after all. A pruner
+//! is a writer itself: it registers, and nobody deletes what was marked since. See "Pruning" in `docs/format.md`.
+
+mod delete;
+mod plan;
+mod repack;
+mod sessions;
+mod view;
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use self::sessions::Watch;
+use self::view::View;
+use super::config::Operation;
+use super::ids::ObjectId;
+use super::session::{self, Session};
+use super::{RepoError, Repository};
+
+/// How to prune; the default is right but for tests.
+#[derive(Debug, Clone, Copy)]
+pub struct PruneOptions {
+    /// Change nothing, only count.
+    pub dry_run: bool,
+    /// Bytes that may stay although no snapshot needs them, as a part of those that snapshots need: packs that hold
+    /// both are written anew until it is no more.
+    pub max_waste: f64,
+    /// A session that gives no sign of life for so long, while it is watched, is taken for dead.
+    pub patience: Duration,
+    /// Time between two signs of life of the prune itself.
+    pub heartbeat: Duration,
+    /// A pack of this size is finished.
+    pub pack_size: u64,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            max_waste: 0.05,
+            patience: Duration::from_secs(90),
+            heartbeat: Duration::from_secs(20),
+            pack_size: 64 << 20,
+        }
+    }
+}
+
+/// Packs, and what they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Amount {
+    /// Number of packs.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, bytes: u64) {
+        self.packs += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// What was done, or what would be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PruneReport {
+    /// Snapshots whose blocks were kept.
+    pub snapshots: u64,
+    /// All packs before.
+    pub before: Amount,
+    /// Bytes of the blocks that snapshots need, with what their packs add to them.
+    pub needed_bytes: u64,
+    /// Packs that no snapshot needs.
+    pub unused: Amount,
+    /// Packs of which something is needed, that were written anew to get rid of the rest.
+    pub repacked: Amount,
+    /// Bytes written for those.
+    pub rewritten_bytes: u64,
+    /// Packs that were deleted.
+    pub deleted: Amount,
+    /// Packs that are marked, and deleted by a later prune.
+    pub waiting: Amount,
+    /// The sessions that are waited for.
+    pub waiting_for: Vec<String>,
+    /// Index objects that were put together from smaller ones or written without deleted packs.
+    pub indexes: u64,
+    /// What else there is to say, a line each.
+    pub notes: Vec<String>,
+}
+
+impl PruneReport {
+    /// Bytes that prune would free, now and with the next run.
+    pub fn reclaimable(&self) -> u64 {
+        (self.unused.bytes + self.repacked.bytes).saturating_sub(self.rewritten_bytes)
+    }
+}
+
+/// What prune is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrunePhase {
+    /// Following snapshots to their blocks; counted one by one.
+    Snapshots,
+    /// Writing packs anew; counted in bytes.
+    Repack,
+    /// Waiting for a sign of life of other sessions; counted in seconds.
+    Sessions,
+    /// Deleting packs; counted one by one.
+    Delete,
+}
+
+/// How far a prune is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PruneProgress {
+    /// What it is at.
+    pub phase: PrunePhase,
+    /// Done so far.
+    pub done: u64,
+    /// To do altogether.
+    pub total: u64,
+}
+
+/// What the parts of a run share.
+struct Run<'a> {
+    repository: &'a Repository,
+    options: PruneOptions,
+    progress: &'a dyn Fn(PruneProgress),
+    report: PruneReport,
+}
+
+impl Repository {
+    /// Frees what no snapshot needs. May be interrupted at any moment and run again; may run beside writers, readers,
+    /// and other prunes.
+    pub fn prune(
+        &self,
+        options: PruneOptions,
+        progress: &dyn Fn(PruneProgress),
+    ) -> Result<PruneReport, RepoError> {
+        self.config.require(Operation::Delete)?;
+        let mut run = Run {
+            repository: self,
+            options,
+            progress,
+            report: PruneReport::default(),
+        };
+        if options.dry_run {
+            run.count()?;
+        } else {
+            run.prune()?;
+        }
+        Ok(run.report)
+    }
+}
+
+impl Run<'_> {
+    fn count(&mut self) -> Result<(), RepoError> {
+        let tombstones = session::tombstones(&*self.repository.store)?;
+        let view = View::load(self, &tombstones)?;
+        self.count_before(&view);
+        let marked = session::marked(&tombstones);
+        for pack in view.used.packs().filter(|pack| marked.contains(&pack.id)) {
+            if pack.used_blocks == 0 {
+                self.report.unused.add(pack.size);
+            }
+        }
+        let choice = plan::choose(
+            view.used.packs().filter(|pack| !marked.contains(&pack.id)),
+            self.options.max_waste,
+        );
+        self.count_choice(&choice);
+        self.report.rewritten_bytes = choice.repack.iter().map(plan::kept_bytes).sum();
+        Ok(())
+    }
+
+    fn count_before(&mut self, view: &View) {
+        let report = &mut self.report;
+        report.snapshots = view.snapshots;
+        report.before = Amount::default();
+        view.packs
+            .values()
+            .for_each(|pack| report.before.add(pack.len));
+        report.needed_bytes = view.used.packs().map(plan::kept_bytes).sum();
+    }
+
+    fn count_choice(&mut self, choice: &plan::Choice) {
+        for pack in &choice.unused {
+            self.report.unused.add(pack.size);
+        }
+        for pack in &choice.repack {
+            self.report.repacked.add(pack.size);
+        }
+    }
+
+    fn prune(&mut self) -> Result<(), RepoError> {
+        let store = &self.repository.store;
+        // A full disk has a little kept back for this: what follows frees more than it takes.
+        let (session, mut tombstones) = match Session::register(store, self.options.heartbeat) {
+            Err(error) if error.is_full() && store.release_reserve()? => {
+                Session::register(store, self.options.heartbeat)?
+            }
+            registered => registered?,
+        };
+        store.clean()?;
+        let mut watch = Watch::new(self.repository, session.id);
+
+        let mut view = None;
+        if !tombstones.is_empty() {
+            let live = watch.settle(self, &|live| !live.has_seen_all(tombstones.keys()))?;
+            let loaded = View::load(self, &tombstones)?;
+            self.count_before(&loaded);
+            let deletable = live.deletable(tombstones.keys());
+            if deletable.is_empty() {
+                view = Some(loaded);
+            } else {
+                self.delete(loaded, &tombstones, &deletable)?;
+                tombstones.retain(|id, _| !deletable.contains(id));
+            }
+        }
+        let view = match view {
+            Some(view) => view,
+            None => View::load(self, &tombstones)?,
+        };
+        if self.report.before.packs == 0 {
+            self.count_before(&view);
+        }
+
+        // What was put since the oldest live session began may be its own and needed by a snapshot to come; marking it
+        // would do no harm but make everybody else store it again.
+        let oldest = watch.oldest()?;
+        let marked = session::marked(&tombstones);
+        let settled = |pack: &ObjectId| {
+            let listed = view.packs.get(pack);
+            !marked.contains(pack)
+                && listed.is_some_and(|listed| oldest.is_none_or(|oldest| listed.modified < oldest))
+        };
+        let choice = plan::choose(
+            view.used.packs().filter(|pack| settled(&pack.id)),
+            self.options.max_waste,
+        );
+        self.count_choice(&choice);
+        let mut fresh = BTreeSet::new();
+        if !choice.unused.is_empty() {
+            let packs: Vec<ObjectId> = choice.unused.iter().map(|pack| pack.id).collect();
+            let id = session::mark(&**store, packs.clone())?;
+            tombstones.insert(id, packs);
+            fresh.insert(id);
+        }
+        for (id, packs) in self.repack(&view, &choice.repack)? {
+            tombstones.insert(id, packs);
+            fresh.insert(id);
+        }
+        drop(view);
+
+        if !fresh.is_empty() {
+            let live = watch.settle(self, &|live| !live.has_seen_all(fresh.iter()))?;
+            let deletable = live.deletable(fresh.iter());
+            if !deletable.is_empty() {
+                let view = View::load(self, &tombstones)?;
+                self.delete(view, &tombstones, &deletable)?;
+                tombstones.retain(|id, _| !deletable.contains(id));
+            }
+        }
+        if !tombstones.is_empty() {
+            let view = View::load(self, &tombstones)?;
+            let waiting: HashSet<ObjectId> = session::marked(&tombstones);
+            for pack in view.used.packs().filter(|pack| waiting.contains(&pack.id)) {
+                if pack.used_blocks == 0 {
+                    self.report.waiting.add(pack.size);
+                }
+            }
+            self.report.waiting_for = watch.names(tombstones.keys())?;
+        }
+        self.merge_indexes()?;
+        store.fill_reserve()?;
+        session.end();
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! What there is, and what snapshots need of it, at one moment.
+//!
+//! The order matters. Sessions were looked at before: whoever was not there any more has its snapshot among those
+//! listed here, and whoever came since has seen every tombstone. Snapshots come before the index and the index before
+//! the packs, as what one names was durable before it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::super::history::{Event, History};
+use super::super::ids::{PackId, SnapshotId};
+use super::super::index::{self, IndexSet};
+use super::super::model::Snapshot;
+use super::super::pack::{self, FinishedPack};
+use super::super::session::{self, Tombstones};
+use super::super::used::UsedBlocks;
+use super::super::{Reader, RepoError, Repository, outline, snapshots};
+use super::{PrunePhase, PruneProgress, Run};
+use crate::rows::BlockId;
+use crate::store::Listed;
+
+/// A pack's object.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listing {
+    /// Bytes.
+    pub len: u64,
+    /// When it was put, by the storage's clock.
+    pub modified: jiff::Timestamp,
+}
+
+pub(super) struct View {
+    /// Number of snapshots.
+    pub snapshots: u64,
+    /// The index objects as they are stored.
+    pub index: IndexSet,
+    /// All packs.
+    pub packs: HashMap<PackId, Listing>,
+    /// What is needed of those that are indexed.
+    pub used: UsedBlocks,
+}
+
+/// A snapshot as it was read.
+struct Known {
+    id: SnapshotId,
+    snapshot: Snapshot,
+    /// The block with the copy of its record.
+    copy: BlockId,
+    /// Whether the history has it.
+    recorded: bool,
+    /// Whether its writer may still be at work on it.
+    open: bool,
+}
+
+impl View {
+    /// Looks at everything; refuses where the repository is not what its history says, for what cannot be seen would
+    /// be deleted.
+    pub fn load(run: &mut Run<'_>, tombstones: &Tombstones) -> Result<Self, RepoError> {
+        let repository = run.repository;
+        let store = &*repository.store;
+        let known = read_snapshots(repository)?;
+        let mut index = IndexSet::load(store, None)?;
+        if let Some(object) = index.unusable.first() {
+            return Err(refused(format!(
+                "{object} cannot be read, and what it lists would look unused"
+            )));
+        }
+        let packs: HashMap<PackId, Listing> = store
+            .list(pack::PREFIX)?
+            .into_iter()
+            .filter_map(
+                |Listed {
+                     name,
+                     len,
+                     modified,
+                 }| { Some((pack::parse_name(&name)?, Listing { len, modified })) },
+            )
+            .collect();
+        if packs.is_empty() && !known.is_empty() {
+            return Err(refused(
+                "the storage lists no packs, though there are snapshots".into(),
+            ));
+        }
+        adopt(run, &mut index, &packs)?;
+
+        let lookup = index.compacted()?;
+        let reader = repository.reader_with(index.clone())?;
+        let marked = session::marked(tombstones);
+        let mut used = UsedBlocks::new(
+            &lookup,
+            |pack, size| packs.get(pack).is_some_and(|listing| listing.len == size),
+            |pack| !marked.contains(pack),
+        );
+        let mut seen = HashSet::new();
+        let total = known.len() as u64;
+        for (done, known) in (0..).zip(&known) {
+            let phase = PrunePhase::Snapshots;
+            (run.progress)(PruneProgress { phase, done, total });
+            used.mark(&known.copy);
+            let missing = mark(&reader, &known.snapshot, &mut seen, &mut used)?;
+            if missing == 0 {
+                if !known.recorded && !known.open && !run.options.dry_run {
+                    History::load(store)?.record(store, Event::Committed(vec![known.id]))?;
+                }
+            } else if known.recorded {
+                return Err(refused(format!(
+                    "{} lacks {missing} of its blocks",
+                    snapshots::object_name(&known.id)
+                )));
+            } else if !known.open && !run.options.dry_run {
+                // Put by a writer whose session was gone and that died before it could look again: nobody was told
+                // that it is there.
+                store.delete(&snapshots::object_name(&known.id))?;
+                run.report.notes.push(format!(
+                    "{} was never committed and lacks blocks: removed",
+                    snapshots::object_name(&known.id)
+                ));
+            }
+        }
+        Ok(Self {
+            snapshots: total,
+            index,
+            packs,
+            used,
+        })
+    }
+}
+
+fn refused(what: String) -> RepoError {
+    RepoError::Refused { what }
+}
+
+/// Marks what a snapshot needs; returns the number of blocks that are nowhere.
+fn mark(
+    reader: &Reader,
+    snapshot: &Snapshot,
+    seen: &mut HashSet<BlockId>,
+    used: &mut UsedBlocks,
+) -> Result<u64, RepoError> {
+    let mut missing = 0;
+    let visited = outline::visit(reader, snapshot, seen, &mut |block| {
+        missing += u64::from(used.mark(block).is_none());
+        Ok(())
+    });
+    match visited {
+        Ok(()) => Ok(missing),
+        // What hangs from it cannot be followed.
+        Err(RepoError::MissingBlock { .. }) => Ok(missing + 1),
+        Err(error) if error.is_absent() => Ok(missing + 1),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
+    let store = &*repository.store;
+    let mut known = Vec::new();
+    for Listed { name, .. } in store.list(snapshots::PREFIX)? {
+        let Some(id) = snapshots::parse_name(&name) else {
+            continue;
+        };
+        let (stored, copy) = match snapshots::load_with_copy(repository, &id) {
+            Ok(loaded) => loaded,
+            Err(error) if error.is_absent() => continue,
+            Err(RepoError::Damaged { detail, .. }) => {
+                return Err(refused(format!(
+                    "{name} cannot be read ({detail}), and what it needs is not known"
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        // Before the history is read: a writer records its snapshot and then ends its session.
+        let open = session::exists(store, &stored.session)?;
+        known.push(Known {
+            id,
+            snapshot: stored.snapshot,
+            copy,
+            recorded: false,
+            open,
+        });
+    }
+    let history = History::load(store)?;
+    if let Some((id, detail)) = history.damaged.first_key_value() {
+        return Err(refused(format!("history/{id} cannot be read ({detail})")));
+    }
+    let kept = history.kept();
+    let listed: BTreeSet<SnapshotId> = known.iter().map(|known| known.id).collect();
+    let gone = kept.difference(&listed).next();
+    // Forgotten since the listing, or the listing is not complete.
+    if let Some(gone) = gone
+        && History::load(store)?.kept().contains(gone)
+    {
+        return Err(refused(format!(
+            "{} was committed and not forgotten, and the storage does not list it",
+            snapshots::object_name(gone)
+        )));
+    }
+    if known.is_empty() && history.records.is_empty() && !store.list(pack::PREFIX)?.is_empty() {
+        return Err(refused(
+            "the storage lists neither snapshots nor history, though there are packs".into(),
+        ));
+    }
+    for known in &mut known {
+        known.recorded = kept.contains(&known.id);
+    }
+    Ok(known)
+}
+
+/// Packs that no index object names are an interrupted run's, or will be indexed by a living one: they are indexed, so
+/// that they count as what they are.
+fn adopt(
+    run: &mut Run<'_>,
+    index: &mut IndexSet,
+    packs: &HashMap<PackId, Listing>,
+) -> Result<(), RepoError> {
+    let store = &*run.repository.store;
+    let indexed = index.packs();
+    let mut found = Vec::new();
+    for (id, listing) in packs.iter().filter(|(id, _)| !indexed.contains_key(id)) {
+        match pack::read_toc(store, id, listing.len) {
+            Ok(toc) => found.push(FinishedPack {
+                id: *id,
+                size: listing.len,
+                toc,
+            }),
+            Err(RepoError::Damaged { object, detail }) => {
+                run.report.notes.push(format!(
+                    "{object} was left alone, as it is damaged: {detail}"
+                ));
+            }
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    found.sort_by_key(|pack| pack.id);
+    let bytes = index::build(&found);
+    let (id, file) = if run.options.dry_run {
+        index::keep_aside(&bytes)?
+    } else {
+        index::put(store, &bytes)?
+    };
+    index.files.insert(id, file);
+    Ok(())
+}
