@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pgtide::dump::cluster::ClusterOptions;
 use pgtide::dump::{self, DumpOptions};
+use pgtide::ops::duration::Duration as KeepFor;
 use pgtide::repo::{Repository, SnapshotId};
 use pgtide::restore::cluster::{self, ClusterRestore};
 use pgtide::restore::{Opened, RestoreOptions};
@@ -11,7 +12,7 @@ use pgtide::schema::pattern::{self, Pattern};
 
 use super::common::{interrupt, print_json};
 use super::progress::Shown;
-use super::{Exit, Failure, Outcome, render};
+use super::{Exit, Failure, Outcome, protect, render};
 
 /// What of a cluster to dump.
 #[derive(Debug, clap::Args)]
@@ -75,6 +76,7 @@ pub fn dump(
     options: &DumpOptions,
     cluster: &ClusterOptions,
     (quiet, json): (bool, bool),
+    protect: Option<Option<KeepFor>>,
 ) -> Outcome {
     for (given, option) in [
         (!options.part.is_whole(), "--since and --until"),
@@ -91,7 +93,8 @@ pub fn dump(
     let result = dump::cluster::run(repo, options, cluster, &interrupt, shown.as_ref());
     shown.finish();
     let report = result?;
-    let exit = if report.skipped.is_empty() && report.failed.is_empty() {
+    let protected = protect::dumped(repo, report.id, protect);
+    let exit = if report.skipped.is_empty() && report.failed.is_empty() && protected.is_ok() {
         Exit::Done
     } else {
         Exit::Partly
@@ -123,6 +126,7 @@ pub fn dump(
             "databases": databases,
             "failed": failed,
             "skipped": report.skipped,
+            "protected": protected.as_ref().ok(),
         }))?;
         return Ok(exit);
     }
@@ -166,6 +170,7 @@ pub fn dump(
             render::plural(totals.added_blocks, "new block", "new blocks"),
             render::seconds(totals.seconds),
         );
+        protect::say(protected.as_ref().ok());
     }
     outln!("{}", report.id);
     Ok(exit)

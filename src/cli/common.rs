@@ -68,8 +68,41 @@ impl Which {
     }
 }
 
+/// Which snapshots.
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// Only snapshots of this server: its host as it was connected to, or HOST:PORT (repeatable)
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
+    /// Only snapshots of this database; a whole cluster is '(cluster)' (repeatable)
+    #[arg(long = "database", value_name = "NAME")]
+    databases: Vec<String>,
+    /// Only snapshots with this tag (repeatable: with any of them)
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+}
+
+impl Filter {
+    /// Whether it picks everything.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.databases.is_empty() && self.tags.is_empty()
+    }
+
+    /// Whether it picks this one.
+    pub fn picks(&self, snapshot: &Snapshot) -> bool {
+        let source = &snapshot.source;
+        let any = |wanted: &[String], matches: &dyn Fn(&String) -> bool| {
+            wanted.is_empty() || wanted.iter().any(matches)
+        };
+        any(&self.hosts, &|host| {
+            *host == source.host || *host == format!("{}:{}", source.host, source.port)
+        }) && any(&self.databases, &|name| name == snapshot.label())
+            && any(&self.tags, &|tag| snapshot.tags.contains(tag))
+    }
+}
+
 /// A time: with its zone as RFC 3339 writes it, or without one in the user's zone; a date is its first moment.
-fn time(text: &str) -> Result<jiff::Timestamp, String> {
+pub fn time(text: &str) -> Result<jiff::Timestamp, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time);
     }

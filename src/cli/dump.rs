@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use pgtide::dump::{self, DumpOptions};
+use pgtide::ops::duration::Duration as KeepFor;
 use pgtide::rows::Effort;
 
 use super::common::{Connect, History, Repo, interrupt, print_json};
 use super::progress::Shown;
 use super::selection::Selected;
-use super::{Exit, Outcome, cluster, render};
+use super::{Exit, Outcome, cluster, protect, render};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,6 +27,9 @@ pub struct Args {
     /// Tag the snapshot (repeatable)
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    /// Protect the snapshot from forget, for so long (--protect=7y) or until `pgtide protect --release`
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
+    protect: Option<Option<KeepFor>>,
     /// Wait this long for a table's lock before giving up, e.g. 30s or 500 (milliseconds)
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     lock_wait_timeout: Duration,
@@ -125,7 +129,13 @@ pub fn run(args: &Args) -> Outcome {
         cluster: None,
     };
     if let Some(wanted) = args.cluster.options()? {
-        return cluster::dump(&repo, &options, &wanted, (args.quiet, args.json));
+        return cluster::dump(
+            &repo,
+            &options,
+            &wanted,
+            (args.quiet, args.json),
+            args.protect,
+        );
     }
     let shown = Arc::new(Shown::new(args.quiet || args.json, "read"));
     let interrupt = interrupt(&shown)?;
@@ -133,7 +143,8 @@ pub fn run(args: &Args) -> Outcome {
     shown.finish();
     let report = result?;
     let snapshot = &report.snapshot;
-    let exit = if report.skipped.is_empty() {
+    let protected = protect::dumped(&repo, report.id, args.protect);
+    let exit = if report.skipped.is_empty() && protected.is_ok() {
         Exit::Done
     } else {
         Exit::Partly
@@ -142,6 +153,7 @@ pub fn run(args: &Args) -> Outcome {
         print_json(&serde_json::json!({
             "snapshot_id": report.id.to_string(),
             "snapshot": snapshot,
+            "protected": protected.as_ref().ok(),
             "hypertables": report.counts.hypertables,
             "chunks": report.counts.chunks,
             "skipped": report.skipped,
@@ -173,6 +185,7 @@ pub fn run(args: &Args) -> Outcome {
             render::bytes(totals.added_bytes),
             render::plural(totals.added_blocks, "new block", "new blocks"),
         );
+        protect::say(protected.as_ref().ok());
     }
     outln!("{}", report.id);
     Ok(exit)

@@ -10,10 +10,12 @@ mod cluster;
 mod common;
 mod dump;
 mod export;
+mod forget;
 mod init;
 mod list;
 mod pick;
 mod progress;
+mod protect;
 mod prune;
 mod render;
 mod restore;
@@ -59,6 +61,10 @@ enum Command {
     Show(show::Args),
     /// List what of a snapshot can be picked, as pg_restore -l does
     List(Box<list::Args>),
+    /// Remove snapshots by rules: so many days, weeks, months
+    Forget(Box<forget::Args>),
+    /// Protect snapshots from forget
+    Protect(protect::Args),
     /// Check a repository: structure and references, with --read-data every byte
     Check(check::Args),
     /// Free what no snapshot needs
@@ -82,6 +88,8 @@ pub fn main() -> ExitCode {
         Command::Snapshots(args) => snapshots::run(&args),
         Command::Show(args) => show::run(&args),
         Command::List(args) => list::run(&args),
+        Command::Forget(args) => forget::run(&args),
+        Command::Protect(args) => protect::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prune(args) => prune::run(&args),
     };

@@ -2,8 +2,8 @@
 
 use std::io::{ErrorKind, Write};
 
-use pgtide::repo::SnapshotId;
 use pgtide::repo::model::Source;
+use pgtide::repo::{Protection, SnapshotId};
 
 /// Writes a line to stdout. That nobody reads on, as in `pgtide show latest | head`, is no reason to stop; that it
 /// cannot be written is.
@@ -71,6 +71,14 @@ pub fn time(time: jiff::Timestamp) -> String {
     time.to_zoned(jiff::tz::TimeZone::system())
         .strftime("%Y-%m-%d %H:%M:%S")
         .to_string()
+}
+
+/// How long a snapshot is protected: `until 2032-11-20 04:23:11`.
+pub fn protection(protection: &Protection) -> String {
+    match protection {
+        Protection::Until(until) => format!("until {}", time(*until)),
+        Protection::Forever => protection.to_string(),
+    }
 }
 
 /// The server's version. Packagers add their own behind it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ids::{PackId, SnapshotId};
+use super::protect::Protection;
 use crate::rows::{BlockId, RowsError};
 use crate::store::StoreError;
 
@@ -153,6 +154,34 @@ pub enum RepoError {
         /// `host:port/database` each.
         sources: Vec<String>,
     },
+    /// What is there cannot be seen whole, so nothing of it is removed or protected.
+    #[error(
+        "{cause}\nhint: what is there cannot be seen whole, and what is missing may be the newest; run `pgtide repair` first"
+    )]
+    BeyondSight {
+        /// What is wrong.
+        cause: Box<RepoError>,
+    },
+    /// A protected snapshot was to be forgotten.
+    #[error(
+        "snapshot {snapshot:.12} is protected {until}; `pgtide protect --release` takes that away, nothing was removed"
+    )]
+    ProtectedSnapshot {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// How long.
+        until: Protection,
+    },
+    /// A database of a cluster was to be forgotten without the cluster.
+    #[error(
+        "snapshot {snapshot:.12} is a part of the cluster's snapshot {cluster:.12}; forget that one, and its databases go with it"
+    )]
+    ClusterStays {
+        /// The database's snapshot.
+        snapshot: SnapshotId,
+        /// The cluster's.
+        cluster: SnapshotId,
+    },
     /// A thread could not be started or ended in a panic.
     #[error("{what}: {detail}; this is a fault of the machine or of pgtide")]
     Thread {
@@ -174,6 +203,16 @@ impl RepoError {
         Self::Damaged {
             object: object.into(),
             detail: detail.into(),
+        }
+    }
+
+    /// Why nothing can be forgotten: damage may hide snapshots.
+    pub(super) fn beyond_sight(self) -> Self {
+        match self {
+            Self::Damaged { .. } => Self::BeyondSight {
+                cause: Box::new(self),
+            },
+            other => other,
         }
     }
 

@@ -47,6 +47,19 @@ pub enum Event {
     Lost(Vec<SnapshotId>),
     /// A repair found that records are lost.
     RecordsLost(Vec<HistoryId>),
+    /// Snapshots are not to be removed, whatever was said of them before.
+    Protected {
+        /// The snapshots.
+        snapshots: Vec<SnapshotId>,
+        /// Until then; without it until they are released.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<jiff::Timestamp>,
+    },
+    /// Snapshots are not protected any more.
+    Released {
+        /// The snapshots.
+        snapshots: Vec<SnapshotId>,
+    },
 }
 
 /// What a snapshot lacks.
@@ -97,34 +110,37 @@ impl History {
         Ok(history)
     }
 
-    /// Snapshots that were committed and not forgotten.
-    pub fn kept(&self) -> BTreeSet<SnapshotId> {
-        let mut kept = BTreeSet::new();
-        let mut forgotten: BTreeSet<&SnapshotId> = BTreeSet::new();
-        for record in self.records.values() {
-            match &record.event {
-                Event::Committed(snapshots) => kept.extend(snapshots),
-                Event::Forgotten(snapshots) | Event::Lost(snapshots) => forgotten.extend(snapshots),
-                Event::Hurt(_) | Event::RecordsLost(_) => {}
-            }
-        }
-        kept.retain(|id| !forgotten.contains(id));
-        kept
+    /// Snapshots that were committed.
+    pub fn committed(&self) -> BTreeSet<SnapshotId> {
+        self.events(|event| match event {
+            Event::Committed(snapshots) => Some(snapshots),
+            _ => None,
+        })
     }
 
-    /// Records an event.
-    pub fn record(&self, store: &dyn Store, event: Event) -> Result<(), RepoError> {
-        let named = self.named();
-        let ids = self.records.keys().chain(self.damaged.keys());
-        let record = HistoryRecord {
-            time: jiff::Timestamp::now(),
-            host: session::host_name(),
-            tool: env!("CARGO_PKG_VERSION").to_owned(),
-            event,
-            previous: ids.filter(|id| !named.contains(id)).copied().collect(),
-        };
-        let bytes = record::encode(KIND, &record)?;
-        Ok(store.put(&object_name(&ObjectId::of(&bytes)), &bytes)?)
+    /// Snapshots that were to be removed.
+    pub fn forgotten(&self) -> BTreeSet<SnapshotId> {
+        self.events(|event| match event {
+            Event::Forgotten(snapshots) => Some(snapshots),
+            _ => None,
+        })
+    }
+
+    fn events(&self, of: fn(&Event) -> Option<&Vec<SnapshotId>>) -> BTreeSet<SnapshotId> {
+        let snapshots = self.records.values().filter_map(|record| of(&record.event));
+        snapshots.flatten().copied().collect()
+    }
+
+    /// Snapshots that were committed and not forgotten.
+    pub fn kept(&self) -> BTreeSet<SnapshotId> {
+        let mut kept = self.committed();
+        let mut gone = self.forgotten();
+        gone.extend(self.events(|event| match event {
+            Event::Lost(snapshots) => Some(snapshots),
+            _ => None,
+        }));
+        kept.retain(|id| !gone.contains(id));
+        kept
     }
 
     /// What repairs found that snapshots lack.
@@ -138,6 +154,18 @@ impl History {
             }
         }
         all
+    }
+
+    /// What is wrong with it, if anything: a record that cannot be read, or one that another names and that is gone.
+    pub fn damage(&self) -> Option<RepoError> {
+        if let Some((id, detail)) = self.damaged.first_key_value() {
+            return Some(RepoError::damaged(object_name(id), detail.as_str()));
+        }
+        let gone = (self.named().into_iter()).find(|id| !self.records.contains_key(id))?;
+        Some(RepoError::damaged(
+            object_name(&gone),
+            "is missing, though a later audit record names it",
+        ))
     }
 
     /// Records that another names, but for those that are known to be lost.
@@ -154,16 +182,33 @@ impl History {
         }
         named
     }
+
+    /// Writes a record behind those that were read. Returns the name of its object.
+    pub fn append(&self, store: &dyn Store, event: Event) -> Result<String, RepoError> {
+        let named = self.named();
+        let ids = self.records.keys().chain(self.damaged.keys());
+        let record = HistoryRecord {
+            time: jiff::Timestamp::now(),
+            host: session::host_name(),
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            event,
+            previous: ids.filter(|id| !named.contains(id)).copied().collect(),
+        };
+        let bytes = record::encode(KIND, &record)?;
+        let name = object_name(&ObjectId::of(&bytes));
+        store.put(&name, &bytes)?;
+        Ok(name)
+    }
 }
 
 /// Records that a snapshot was committed, with those whose writer died before it could.
 pub(super) fn record_commit(store: &dyn Store, snapshot: SnapshotId) -> Result<(), RepoError> {
     let history = History::load(store)?;
-    let kept = history.kept();
+    let known = history.committed();
     let mut committed = vec![snapshot];
     for Listed { name, .. } in store.list(snapshots::PREFIX)? {
         let Some(id) =
-            snapshots::parse_name(&name).filter(|id| *id != snapshot && !kept.contains(id))
+            snapshots::parse_name(&name).filter(|id| *id != snapshot && !known.contains(id))
         else {
             continue;
         };
@@ -174,7 +219,7 @@ pub(super) fn record_commit(store: &dyn Store, snapshot: SnapshotId) -> Result<(
             committed.push(id);
         }
     }
-    history.record(store, Event::Committed(committed))
+    history.append(store, Event::Committed(committed)).map(drop)
 }
 
 /// Name of a record's object.

@@ -137,6 +137,15 @@ pub struct Source {
     pub extensions: Vec<Extension>,
 }
 
+impl Source {
+    /// What the server is known by: its system identifier where the role could read it, else host and port. A server has
+    /// many names, and a standby is its primary's.
+    pub fn server(&self) -> String {
+        let known = self.system_identifier.clone();
+        known.unwrap_or_else(|| format!("{}:{}", self.host, self.port))
+    }
+}
+
 /// An installed extension.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extension {

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Column, ManifestShard, Root, Snapshot, TableRecord};
@@ -140,7 +141,8 @@ impl KnownTables {
 }
 
 /// Calls `each` for every block a snapshot needs. Shards in `seen` were visited with another snapshot and are passed
-/// over; those visited are added.
+/// over; those visited are added. What hangs from a block that is nowhere cannot be visited: `each` is called for that
+/// block, and is to find out.
 pub(super) fn visit(
     reader: &Reader,
     snapshot: &Snapshot,
@@ -150,27 +152,28 @@ pub(super) fn visit(
     let mut manifests: Vec<BlockId> = Vec::new();
     match &snapshot.outline {
         Some(id) => {
-            let outline: Outline = lists::read_value(reader, id)?;
             each(id)?;
+            let outline: Outline = read(reader, id)?;
             for block in outline.lists.iter().chain(&outline.tables) {
                 each(block)?;
             }
             for block in &outline.tables {
                 if seen.insert(*block) {
-                    let tables: Vec<OutlineTable> = lists::read_value(reader, block)?;
+                    let tables: Vec<OutlineTable> = read(reader, block)?;
                     manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
                 }
             }
         }
         // From before there were outlines.
         None => {
-            let root: Root = lists::read_value(reader, &snapshot.root)?;
+            each(&snapshot.root)?;
+            let root: Root = read(reader, &snapshot.root)?;
             for block in &Outline::of(snapshot.root, &root).lists {
                 each(block)?;
             }
             for block in &root.tables {
                 if seen.insert(*block) {
-                    let tables: Vec<TableRecord> = lists::read_value(reader, block)?;
+                    let tables: Vec<TableRecord> = read(reader, block)?;
                     manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
                 }
             }
@@ -179,11 +182,20 @@ pub(super) fn visit(
     for shard in manifests {
         if seen.insert(shard) {
             each(&shard)?;
-            let shard: ManifestShard = lists::read_value(reader, &shard)?;
+            let shard: ManifestShard = read(reader, &shard)?;
             for reference in shard.segments.iter().flat_map(|segment| &segment.blocks) {
                 each(&reference.id)?;
             }
         }
     }
     Ok(())
+}
+
+/// Reads a block, or nothing where it is nowhere.
+fn read<T: DeserializeOwned + Default>(reader: &Reader, id: &BlockId) -> Result<T, RepoError> {
+    match lists::read_value(reader, id) {
+        Err(RepoError::MissingBlock { .. }) => Ok(T::default()),
+        Err(error) if error.is_absent() => Ok(T::default()),
+        other => other,
+    }
 }

@@ -179,14 +179,11 @@ impl Repository {
                         .is_none_or(|cluster| !clusters.contains(&cluster.run))
             }
         });
-        // By cluster where it is known: a server has many names, and a standby is its primary's.
         let sources: BTreeMap<(String, &str), String> = list
             .iter()
             .map(|(_, snapshot)| {
-                let source = &snapshot.source;
-                let cluster = source.system_identifier.clone();
-                let cluster = cluster.unwrap_or_else(|| format!("{}:{}", source.host, source.port));
-                ((cluster, snapshot.label()), source_name(snapshot))
+                let server = snapshot.source.server();
+                ((server, snapshot.label()), source_name(snapshot))
             })
             .collect();
         if sources.len() > 1 {

@@ -62,6 +62,12 @@ pub trait Store: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Has the storage itself refuse to remove or replace an object until then. Whether it can do that: without object
+    /// lock nothing happens.
+    fn protect(&self, _name: &str, _until: jiff::Timestamp) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Where this is, for people.
     fn location(&self) -> String;
 }

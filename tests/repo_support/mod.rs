@@ -154,6 +154,17 @@ pub fn finish(
     source: &str,
     time: i64,
 ) -> Result<SnapshotId, RepoError> {
+    finish_as(writer, tables, source, time, |_| ())
+}
+
+/// As [`finish`], a snapshot that says something else of itself.
+pub fn finish_as(
+    writer: Writer,
+    tables: &[TableRecord],
+    source: &str,
+    time: i64,
+    edit: impl FnOnce(&mut Snapshot),
+) -> Result<SnapshotId, RepoError> {
     let sequence = SequenceValue {
         schema: "public".into(),
         name: "s".into(),
@@ -173,7 +184,7 @@ pub fn finish(
     };
     let tree = Tree::store(&writer, &root, tables)?;
     let (host, database) = source.split_once('/').unwrap();
-    writer.commit(Snapshot {
+    let mut snapshot = Snapshot {
         time: jiff::Timestamp::from_second(time).unwrap(),
         finished: jiff::Timestamp::from_second(time + 1).unwrap(),
         tool: "test".into(),
@@ -193,7 +204,9 @@ pub fn finish(
         cluster: None,
         root: tree.root,
         outline: Some(tree.outline),
-    })
+    };
+    edit(&mut snapshot);
+    writer.commit(snapshot)
 }
 
 /// Stores all tables as a snapshot.
@@ -209,6 +222,22 @@ pub fn dump(
     }
     let stats = writer.stats();
     Ok((finish(writer, &tables, "host/db", time)?, stats))
+}
+
+/// Stores all tables as a snapshot that says something else of itself.
+pub fn dump_as(
+    repo: &Repository,
+    database: &Database,
+    source: &str,
+    time: i64,
+    edit: impl FnOnce(&mut Snapshot),
+) -> Result<SnapshotId, RepoError> {
+    let writer = repo.writer_with(Effort::Fast, SMALL)?;
+    let mut tables = Vec::new();
+    for (name, payloads) in database {
+        tables.push(put_table(repo, &writer, name, payloads)?);
+    }
+    finish_as(writer, &tables, source, time, edit)
 }
 
 /// Reads all tables of a snapshot.

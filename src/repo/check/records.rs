@@ -80,7 +80,8 @@ fn check_history(
     let kept = history.kept();
     // A damaged record is named above; what it said is not known.
     if history.damaged.is_empty() {
-        for id in finished.difference(&kept) {
+        // One that is to be removed and still there was committed, too.
+        for id in finished.difference(&history.committed()) {
             let detail = format!(
                 "the audit record of the commit of {} is gone",
                 snapshots::object_name(id)

@@ -204,6 +204,7 @@ impl Run<'_> {
             registered => registered?,
         };
         store.clean()?;
+        self.repository.finish_forgetting()?;
         let mut watch = Watch::new(self.repository, session.id);
 
         let mut view = None;
@@ -231,9 +232,12 @@ impl Run<'_> {
         // would do no harm but make everybody else store it again.
         let oldest = watch.oldest()?;
         let marked = session::marked(&tombstones);
+        // What the storage has locked for protected snapshots stays as it is.
+        let protected = self.repository.protected_packs()?;
         let settled = |pack: &ObjectId| {
             let listed = view.packs.get(pack);
             !marked.contains(pack)
+                && !protected.contains(pack)
                 && listed.is_some_and(|listed| oldest.is_none_or(|oldest| listed.modified < oldest))
         };
         let choice = plan::choose(

@@ -185,7 +185,7 @@ pub(in crate::repo) fn bury(repository: &Repository, id: &SessionId) -> Result<(
         }
     }
     if !committed.is_empty() {
-        history.record(store, Event::Committed(committed))?;
+        history.append(store, Event::Committed(committed))?;
     }
     session::remove(store, id)
 }

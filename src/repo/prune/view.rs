@@ -46,6 +46,8 @@ struct Known {
     copy: BlockId,
     /// Whether the history has it.
     recorded: bool,
+    /// Whether a repair recorded that it lacks blocks.
+    hurt: bool,
     /// Whether its writer may still be at work on it.
     open: bool,
 }
@@ -98,8 +100,10 @@ impl View {
             let missing = mark(&reader, &known.snapshot, &mut seen, &mut used)?;
             if missing == 0 {
                 if !known.recorded && !known.open && !run.options.dry_run {
-                    History::load(store)?.record(store, Event::Committed(vec![known.id]))?;
+                    History::load(store)?.append(store, Event::Committed(vec![known.id]))?;
                 }
+            } else if known.hurt {
+                // What it lacks is lost, and known to be.
             } else if known.recorded {
                 return Err(refused(format!(
                     "{} lacks {missing} of its blocks",
@@ -136,17 +140,11 @@ fn mark(
     used: &mut UsedBlocks,
 ) -> Result<u64, RepoError> {
     let mut missing = 0;
-    let visited = outline::visit(reader, snapshot, seen, &mut |block| {
+    outline::visit(reader, snapshot, seen, &mut |block| {
         missing += u64::from(used.mark(block).is_none());
         Ok(())
-    });
-    match visited {
-        Ok(()) => Ok(missing),
-        // What hangs from it cannot be followed.
-        Err(RepoError::MissingBlock { .. }) => Ok(missing + 1),
-        Err(error) if error.is_absent() => Ok(missing + 1),
-        Err(error) => Err(error),
-    }
+    })?;
+    Ok(missing)
 }
 
 fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
@@ -173,6 +171,7 @@ fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
             snapshot: stored.snapshot,
             copy,
             recorded: false,
+            hurt: false,
             open,
         });
     }
@@ -197,8 +196,10 @@ fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
             "the storage lists neither snapshots nor history, though there are packs".into(),
         ));
     }
+    let losses = history.losses();
     for known in &mut known {
         known.recorded = kept.contains(&known.id);
+        known.hurt = losses.contains_key(&known.id);
     }
     Ok(known)
 }

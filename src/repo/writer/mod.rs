@@ -372,23 +372,16 @@ impl Writer {
             !marked.contains(pack) && packs.get(pack) == Some(&size)
         })?;
         let reader = self.repository.reader_with(index)?;
-        let mut missing = Vec::new();
-        let walked = outline::visit(&reader, snapshot, &mut HashSet::new(), &mut |block| {
-            if !known.contains(block) {
-                missing.push(*block);
-            }
+        let mut missing = 0;
+        outline::visit(&reader, snapshot, &mut HashSet::new(), &mut |block| {
+            missing += usize::from(!known.contains(block));
             Ok(())
-        });
-        match walked {
-            Ok(()) if missing.is_empty() => return Ok(()),
-            Ok(()) | Err(RepoError::MissingBlock { .. }) => {}
-            Err(error) if error.is_absent() => {}
-            Err(error) => return Err(error),
+        })?;
+        if missing == 0 {
+            return Ok(());
         }
         store.delete(&snapshots::object_name(id))?;
-        Err(RepoError::SessionLost {
-            missing: missing.len().max(1),
-        })
+        Err(RepoError::SessionLost { missing })
     }
 
     /// Stores no snapshot, but keeps what is stored: the next run finds it.
