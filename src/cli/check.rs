@@ -1,10 +1,11 @@
 //! `pgtide check`
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use pgtide::repo::{CheckOptions, CheckPhase, CheckProgress, CheckReport, Hurt, ReadData};
+use pgtide::repo::{CheckOptions, CheckPhase, CheckProgress, Hurt, Problem, ReadData, SnapshotId};
 
 use super::common::{Repo, print_json};
 use super::{Exit, Outcome, render};
@@ -41,12 +42,7 @@ pub fn run(args: &Args) -> Outcome {
         }
         other => other?,
     };
-    let bar = if args.quiet || args.json || !std::io::stderr().is_terminal() {
-        ProgressBar::hidden()
-    } else {
-        ProgressBar::new(0)
-    };
-    let phase = Mutex::new(None);
+    let shown = Shown::new(args.quiet || args.json);
     let report = repo.check(
         CheckOptions {
             read_data: match args.read_data {
@@ -55,23 +51,11 @@ pub fn run(args: &Args) -> Outcome {
                 Some(percent) => ReadData::Percent(percent),
             },
         },
-        &|progress| show(&bar, &phase, progress),
+        &|progress| shown.show(progress),
     );
-    bar.finish_and_clear();
+    shown.finish();
     let report = report?;
     if args.json {
-        let problems: Vec<_> = report
-            .problems
-            .iter()
-            .map(|p| {
-                serde_json::json!({
-                    "object": p.object,
-                    "kind": p.kind.to_string(),
-                    "detail": p.detail,
-                    "snapshots": p.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                })
-            })
-            .collect();
         print_json(&serde_json::json!({
             "snapshots": report.snapshots,
             "packs": report.packs,
@@ -81,8 +65,8 @@ pub fn run(args: &Args) -> Outcome {
             "read_bytes": report.read_bytes,
             "never_read_bytes": report.never_read_bytes,
             "oldest_read": report.oldest_read,
-            "hurt": hurt_json(&report),
-            "problems": problems,
+            "hurt": hurt_json(&report.hurt),
+            "problems": problems_json(&report.problems),
             "notes": report.notes,
         }))?;
     } else {
@@ -167,10 +151,24 @@ pub fn tables(hurt: &Hurt) -> String {
     }
 }
 
-fn hurt_json(report: &CheckReport) -> serde_json::Value {
-    report
-        .hurt
+/// Problems as JSON.
+pub fn problems_json(problems: &[Problem]) -> serde_json::Value {
+    problems
         .iter()
+        .map(|p| {
+            serde_json::json!({
+                "object": p.object,
+                "kind": p.kind.to_string(),
+                "detail": p.detail,
+                "snapshots": p.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            })
+        })
+        .collect()
+}
+
+/// What snapshots lack, as JSON.
+pub fn hurt_json(hurt: &BTreeMap<SnapshotId, Hurt>) -> serde_json::Value {
+    hurt.iter()
         .map(|(id, hurt)| {
             serde_json::json!({
                 "snapshot": id.to_string(),
@@ -181,25 +179,52 @@ fn hurt_json(report: &CheckReport) -> serde_json::Value {
         .collect()
 }
 
-fn show(bar: &ProgressBar, shown: &Mutex<Option<CheckPhase>>, progress: CheckProgress) {
-    let Ok(mut shown) = shown.try_lock() else {
-        return;
-    };
-    if *shown != Some(progress.phase) {
-        *shown = Some(progress.phase);
-        let (template, name) = match progress.phase {
-            CheckPhase::Packs => (
-                "{bar:32} {percent:>3} %  {decimal_bytes} of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",
-                "packs",
-            ),
-            CheckPhase::Index => ("{bar:32} {pos} of {len} {msg}", "index objects"),
-            CheckPhase::Snapshots => ("{bar:32} {pos} of {len} {msg}", "snapshots"),
+/// A bar that shows how far a check is.
+pub struct Shown {
+    bar: ProgressBar,
+    phase: Mutex<Option<CheckPhase>>,
+}
+
+impl Shown {
+    /// On a terminal, and not if it is to be quiet.
+    pub fn new(quiet: bool) -> Self {
+        let bar = if quiet || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(0)
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("━╸ "));
+        Self {
+            bar,
+            phase: Mutex::new(None),
         }
-        bar.set_message(name);
     }
-    bar.set_length(progress.total);
-    bar.set_position(progress.done);
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Shows progress.
+    pub fn show(&self, progress: CheckProgress) {
+        let Ok(mut shown) = self.phase.try_lock() else {
+            return;
+        };
+        if *shown != Some(progress.phase) {
+            *shown = Some(progress.phase);
+            let (template, name) = match progress.phase {
+                CheckPhase::Packs => (
+                    "{bar:32} {percent:>3} %  {decimal_bytes} of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",
+                    "packs",
+                ),
+                CheckPhase::Index => ("{bar:32} {pos} of {len} {msg}", "index objects"),
+                CheckPhase::Snapshots => ("{bar:32} {pos} of {len} {msg}", "snapshots"),
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                self.bar.set_style(style.progress_chars("━╸ "));
+            }
+            self.bar.set_message(name);
+        }
+        self.bar.set_length(progress.total);
+        self.bar.set_position(progress.done);
+    }
 }

@@ -18,6 +18,7 @@ mod progress;
 mod protect;
 mod prune;
 mod render;
+mod repair;
 mod restore;
 mod selection;
 mod show;
@@ -35,7 +36,7 @@ use clap::{ArgAction, Parser, Subcommand};
     disable_help_flag = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Exit codes:\n   0  done\n   1  failed\n   2  wrong usage\n   3  done, but something failed and is listed\n  10  no repository\n  20  a check found a difference\n\nNote that -h is the host, as in every PostgreSQL tool; \"pgtide COMMAND -?\" explains a command."
+    after_help = "Exit codes:\n   0  done\n   1  failed\n   2  wrong usage\n   3  done, but something failed and is listed\n  10  no repository\n  11  in use by others\n  20  a check found a difference\n\nNote that -h is the host, as in every PostgreSQL tool; \"pgtide COMMAND -?\" explains a command."
 )]
 struct Cli {
     /// Print help
@@ -69,6 +70,8 @@ enum Command {
     Check(check::Args),
     /// Free what no snapshot needs
     Prune(prune::Args),
+    /// Mend what a check finds, as far as that can be done
+    Repair(repair::Args),
 }
 
 /// Runs the command that the arguments ask for.
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Protect(args) => protect::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prune(args) => prune::run(&args),
+        Command::Repair(args) => repair::run(&args),
     };
     match result {
         Ok(code) => code.into(),
@@ -115,6 +119,8 @@ pub enum Exit {
     Partly = 3,
     /// There is no repository at that place.
     NoRepository = 10,
+    /// Others use it.
+    Busy = 11,
     /// A check found a difference.
     Difference = 20,
 }
@@ -168,6 +174,7 @@ impl From<pgtide::repo::RepoError> for Failure {
     fn from(error: pgtide::repo::RepoError) -> Self {
         let code = match &error {
             pgtide::repo::RepoError::NoRepository { .. } => Exit::NoRepository,
+            pgtide::repo::RepoError::Busy { .. } => Exit::Busy,
             _ => Exit::Failed,
         };
         Self {

@@ -11,6 +11,8 @@ use crate::store::Store;
 
 /// Name of the object.
 pub(super) const NAME: &str = "config";
+/// A copy of it, for repair.
+pub(super) const COPY: &str = "config.copy";
 const KIND: &str = "config";
 
 /// The format this program writes and reads.
@@ -75,7 +77,16 @@ impl Config {
     }
 
     pub(super) fn store(&self, store: &dyn Store) -> Result<(), RepoError> {
-        Ok(store.put(NAME, &record::encode(KIND, self)?)?)
+        let bytes = record::encode(KIND, self)?;
+        store.put(COPY, &bytes)?;
+        Ok(store.put(NAME, &bytes)?)
+    }
+
+    /// The bytes of the copy, verified.
+    pub(super) fn load_copy(store: &dyn Store) -> Result<Vec<u8>, RepoError> {
+        let bytes = store.get(COPY)?;
+        record::decode::<Self>(KIND, &bytes).map_err(|detail| RepoError::damaged(COPY, detail))?;
+        Ok(bytes)
     }
 
     /// Reads and verifies the object.

@@ -109,6 +109,15 @@ pub enum RepoError {
         /// How many.
         missing: usize,
     },
+    /// Others write, and this cannot be done beside them.
+    #[error(
+        "the repository is in use by {}; wait until they have ended, or end them, and run this again",
+        sessions.join("; ")
+    )]
+    Busy {
+        /// Who they are.
+        sessions: Vec<String>,
+    },
     /// Something that could lose data is not done.
     #[error(
         "{what}: nothing is deleted; run `pgtide check` to see what is wrong, and `pgtide repair` to mend it"

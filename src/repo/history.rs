@@ -41,9 +41,12 @@ pub enum Event {
     Committed(Vec<SnapshotId>),
     /// Snapshots are to be removed; written before they are.
     Forgotten(Vec<SnapshotId>),
+    /// Snapshots that lack blocks and of which nobody said that they were committed are to be removed; written before
+    /// they are.
+    Abandoned(Vec<SnapshotId>),
     /// A repair found that a snapshot lacks blocks.
     Hurt(Loss),
-    /// A repair found that snapshots are lost.
+    /// Snapshots are lost: a repair found it so, or their writer did, before it said that they were committed.
     Lost(Vec<SnapshotId>),
     /// A repair found that records are lost.
     RecordsLost(Vec<HistoryId>),
@@ -81,6 +84,11 @@ pub(super) struct Losses {
 }
 
 impl Losses {
+    /// Whether all of that is known.
+    pub fn cover(&self, loss: &Loss) -> bool {
+        self.more || !loss.more && loss.blocks.iter().all(|block| self.blocks.contains(block))
+    }
+
     /// Whether it is known that the block is lost.
     pub fn covers(&self, block: &BlockId) -> bool {
         self.more || self.blocks.contains(&Hex(block.0))
@@ -122,6 +130,14 @@ impl History {
     pub fn forgotten(&self) -> BTreeSet<SnapshotId> {
         self.events(|event| match event {
             Event::Forgotten(snapshots) => Some(snapshots),
+            _ => None,
+        })
+    }
+
+    /// Snapshots that were given up, unless they were committed before.
+    pub fn abandoned(&self) -> BTreeSet<SnapshotId> {
+        self.events(|event| match event {
+            Event::Abandoned(snapshots) => Some(snapshots),
             _ => None,
         })
     }

@@ -8,6 +8,7 @@
 mod block;
 mod bytes;
 mod check;
+mod complete;
 mod config;
 mod error;
 mod forget;
@@ -16,12 +17,14 @@ mod ids;
 mod index;
 pub mod lists;
 pub mod model;
+mod moved;
 pub mod outline;
 mod pack;
 mod protect;
 mod prune;
 mod reader;
 mod record;
+mod repair;
 mod session;
 mod snapshots;
 mod used;
@@ -43,6 +46,7 @@ pub use ids::{Hex, HistoryId, ObjectId, PackId, RepoId, SessionId, SnapshotId};
 pub use protect::{Protected, Protection};
 pub use prune::{Amount, PruneOptions, PrunePhase, PruneProgress, PruneReport};
 pub use reader::Reader;
+pub use repair::{RepairOptions, RepairReport};
 pub use session::{Beat, SessionRecord, Tombstone};
 pub use snapshots::Snapshots;
 pub use writer::{PackGroup, Stored, Writer, WriterOptions, WriterStats};
@@ -73,7 +77,11 @@ impl Repository {
                 location: location(),
             });
         }
-        if let Some(object) = objects.into_iter().next() {
+        // An init that was interrupted left the copy and nothing else.
+        let mut others = objects
+            .into_iter()
+            .filter(|object| object.name != config::COPY);
+        if let Some(object) = others.next() {
             return Err(RepoError::NotEmpty {
                 location: location(),
                 example: object.name,
@@ -108,6 +116,11 @@ impl Repository {
         &self.id_key
     }
 
+    /// Whether these bytes are the record of that snapshot.
+    fn is_snapshot(&self, id: &SnapshotId, bytes: &[u8]) -> bool {
+        snapshots::decode(id, bytes).is_ok()
+    }
+
     /// Where it is, for people.
     pub fn location(&self) -> String {
         self.store.location()
@@ -120,7 +133,7 @@ fn missing_config(store: &dyn Store) -> Result<RepoError, RepoError> {
         if !store.list(prefix)?.is_empty() {
             return Ok(RepoError::damaged(
                 config::NAME,
-                "is missing, though the repository's other objects are there; restore it from a copy",
+                "is missing, though the repository's other objects are there; `pgtide repair` puts it back from config.copy",
             ));
         }
     }

@@ -142,7 +142,7 @@ impl KnownTables {
 
 /// Calls `each` for every block a snapshot needs. Shards in `seen` were visited with another snapshot and are passed
 /// over; those visited are added. What hangs from a block that is nowhere cannot be visited: `each` is called for that
-/// block, and is to find out.
+/// block, and is to find out. Where a part of the outline is nowhere, the tree itself is followed as well.
 pub(super) fn visit(
     reader: &Reader,
     snapshot: &Snapshot,
@@ -150,39 +150,48 @@ pub(super) fn visit(
     each: &mut dyn FnMut(&BlockId) -> Result<(), RepoError>,
 ) -> Result<(), RepoError> {
     let mut manifests: Vec<BlockId> = Vec::new();
-    match &snapshot.outline {
-        Some(id) => {
-            each(id)?;
-            let outline: Outline = read(reader, id)?;
+    let mut whole = false;
+    if let Some(id) = &snapshot.outline {
+        each(id)?;
+        if let Some(outline) = read::<Outline>(reader, id)? {
+            whole = true;
             for block in outline.lists.iter().chain(&outline.tables) {
                 each(block)?;
             }
             for block in &outline.tables {
-                if seen.insert(*block) {
-                    let tables: Vec<OutlineTable> = read(reader, block)?;
-                    manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
+                if seen.contains(block) {
+                    continue;
+                }
+                match read::<Vec<OutlineTable>>(reader, block)? {
+                    Some(tables) => {
+                        seen.insert(*block);
+                        manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
+                    }
+                    None => whole = false,
                 }
             }
         }
-        // From before there were outlines.
-        None => {
-            each(&snapshot.root)?;
-            let root: Root = read(reader, &snapshot.root)?;
-            for block in &Outline::of(snapshot.root, &root).lists {
-                each(block)?;
+    }
+    if !whole {
+        each(&snapshot.root)?;
+        let root: Root = read(reader, &snapshot.root)?.unwrap_or_default();
+        for block in &Outline::of(snapshot.root, &root).lists {
+            each(block)?;
+        }
+        for block in &root.tables {
+            if seen.contains(block) {
+                continue;
             }
-            for block in &root.tables {
-                if seen.insert(*block) {
-                    let tables: Vec<TableRecord> = read(reader, block)?;
-                    manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
-                }
+            if let Some(tables) = read::<Vec<TableRecord>>(reader, block)? {
+                seen.insert(*block);
+                manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
             }
         }
     }
     for shard in manifests {
         if seen.insert(shard) {
             each(&shard)?;
-            let shard: ManifestShard = read(reader, &shard)?;
+            let shard: ManifestShard = read(reader, &shard)?.unwrap_or_default();
             for reference in shard.segments.iter().flat_map(|segment| &segment.blocks) {
                 each(&reference.id)?;
             }
@@ -192,10 +201,10 @@ pub(super) fn visit(
 }
 
 /// Reads a block, or nothing where it is nowhere.
-fn read<T: DeserializeOwned + Default>(reader: &Reader, id: &BlockId) -> Result<T, RepoError> {
+fn read<T: DeserializeOwned>(reader: &Reader, id: &BlockId) -> Result<Option<T>, RepoError> {
     match lists::read_value(reader, id) {
-        Err(RepoError::MissingBlock { .. }) => Ok(T::default()),
-        Err(error) if error.is_absent() => Ok(T::default()),
-        other => other,
+        Err(RepoError::MissingBlock { .. }) => Ok(None),
+        Err(error) if error.is_absent() => Ok(None),
+        other => other.map(Some),
     }
 }

@@ -12,14 +12,17 @@ use super::RepoError;
 use super::block::{BlockHeader, HEADER_LEN};
 use super::bytes::{array, u32_at, u64_at};
 use super::ids::PackId;
+use super::index::Location;
 use crate::rows::BlockId;
 use crate::store::{Store, Upload};
 
 /// Folder of all packs.
 pub(super) const PREFIX: &str = "packs/";
 
+/// Bytes before the first block, in packs of the first versions: no noise.
+pub const OLD_START_LEN: usize = 16;
 /// Bytes before the first block.
-pub const START_LEN: usize = 16;
+pub const START_LEN: usize = OLD_START_LEN + 16;
 /// Bytes of an entry of the table of contents.
 pub const ENTRY_LEN: usize = 48;
 /// Bytes after the table of contents.
@@ -28,7 +31,10 @@ pub const TAIL_LEN: usize = 32;
 /// Bytes read at once where there are no blocks to go by.
 pub(super) const READ_LEN: u64 = 4 << 20;
 
-const START: &[u8; START_LEN] = b"PGTIDEPK\x01\0\0\0\0\0\0\0";
+const OLD_START: &[u8; OLD_START_LEN] = b"PGTIDEPK\x01\0\0\0\0\0\0\0";
+/// Then follows noise: no two packs ever have the same name. A pack that is about to be deleted can so never be taken
+/// for one that somebody has just written with the same blocks.
+const START: &[u8; OLD_START_LEN] = b"PGTIDEPK\x01\0\0\0\x01\0\0\0";
 const END_MAGIC: &[u8; 8] = b"PGTIDEPE";
 
 /// Name of a pack's object.
@@ -58,6 +64,17 @@ pub struct TocEntry {
     pub raw_len: u32,
 }
 
+impl TocEntry {
+    /// Where it lies in that pack.
+    pub(super) fn location(&self, pack: PackId) -> Location {
+        Location {
+            pack,
+            offset: self.offset,
+            length: self.length,
+        }
+    }
+}
+
 /// A pack that is durable.
 #[derive(Debug, Clone)]
 pub(super) struct FinishedPack {
@@ -85,6 +102,7 @@ impl OpenPack {
             opened: Instant::now(),
         };
         pack.write(START)?;
+        pack.write(&rand::random::<[u8; START_LEN - OLD_START_LEN]>())?;
         Ok(pack)
     }
 
@@ -161,7 +179,7 @@ pub fn toc_len(pack_len: u64, tail: &[u8]) -> Result<usize, &'static str> {
         return Err("does not end as a pack does");
     }
     let len = u64_at(tail, at).ok_or("its end is cut")?;
-    let room = pack_len.checked_sub((START_LEN + TAIL_LEN) as u64);
+    let room = pack_len.checked_sub((OLD_START_LEN + TAIL_LEN) as u64);
     if len % ENTRY_LEN as u64 != 0 || room.is_none_or(|room| len > room) {
         return Err("its table of contents has an impossible length");
     }
@@ -180,7 +198,13 @@ pub fn parse_toc(pack_len: u64, footer: &[u8]) -> Result<Vec<TocEntry>, &'static
     if array(tail, 8) != Some(xxh3_128(&footer[start..start + len + 8]).to_le_bytes()) {
         return Err("its table of contents does not have its checksum");
     }
-    let mut next = START_LEN as u64;
+    // Where the first one begins follows from the start, which is read with it.
+    let first = array::<ENTRY_LEN>(toc, 0).and_then(|entry| parse_entry(&entry));
+    let mut next = match first {
+        Some(first) if first.offset == OLD_START_LEN as u64 => first.offset,
+        None if pack_len == (OLD_START_LEN + TAIL_LEN) as u64 => OLD_START_LEN as u64,
+        _ => START_LEN as u64,
+    };
     let mut entries = Vec::with_capacity(len / ENTRY_LEN);
     for entry in toc.chunks_exact(ENTRY_LEN) {
         let entry = parse_entry(entry).ok_or("its table of contents is cut")?;
@@ -213,9 +237,13 @@ pub(super) fn list(store: &dyn Store) -> Result<HashMap<PackId, u64>, RepoError>
         .collect())
 }
 
-/// Whether the bytes are what every pack begins with.
-pub(super) fn is_start(bytes: &[u8]) -> bool {
-    bytes == START
+/// Where the first block of a pack begins, by the pack's first bytes.
+pub(super) fn start_len(bytes: &[u8]) -> Option<usize> {
+    match array::<OLD_START_LEN>(bytes, 0)? {
+        start if start == *START => Some(START_LEN),
+        start if start == *OLD_START => Some(OLD_START_LEN),
+        _ => None,
+    }
 }
 
 /// Reads a pack's table of contents out of the store.

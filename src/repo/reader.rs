@@ -16,6 +16,9 @@ pub struct Reader {
     index: RwLock<Arc<Indexes>>,
 }
 
+/// How often the index is loaded again for a block that is not where it says.
+const RELOADS: u32 = 8;
+
 /// The index objects, and what they are looked up in.
 #[derive(Debug)]
 struct Indexes {
@@ -62,18 +65,27 @@ impl Reader {
         scratch: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<BlockInfo, RepoError> {
-        let index = self.index();
-        let failure = match self.read_with(&index.lookup, id, decoder, scratch, out) {
-            Ok(info) => return Ok(info),
-            Err(failure) => failure,
-        };
-        if !matches!(failure, RepoError::MissingBlock { .. }) && !failure.is_absent() {
-            return Err(failure);
+        let mut index = self.index();
+        let mut reloads = 0;
+        loop {
+            let failure = match self.read_with(&index.lookup, id, decoder, scratch, out) {
+                Ok(info) => return Ok(info),
+                Err(failure) => failure,
+            };
+            let gone = matches!(failure, RepoError::MissingBlock { .. }) || failure.is_absent();
+            if !gone || reloads == RELOADS {
+                return Err(failure);
+            }
+            // The block was stored, or its pack replaced by another, since the index was loaded: possibly more than
+            // once, while prunes are at work.
+            reloads += 1;
+            let objects = IndexSet::load(&*self.store, Some(&index.objects))?;
+            if objects.files.keys().eq(index.objects.files.keys()) {
+                return Err(failure);
+            }
+            index = Indexes::new(objects)?;
+            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&index);
         }
-        // The block was stored, or its pack replaced by another, since the index was loaded.
-        let index = Indexes::new(IndexSet::load(&*self.store, Some(&index.objects))?)?;
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&index);
-        self.read_with(&index.lookup, id, decoder, scratch, out)
     }
 
     /// As [`read`](Self::read), with these index objects and no others.

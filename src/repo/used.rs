@@ -12,11 +12,11 @@ use crate::rows::BlockId;
 const UNUSABLE: u32 = u32::MAX;
 
 /// The blocks of some packs, and which of them are marked as needed. Of a block that is stored several times one place
-/// is marked, always the same: in a preferred pack if there is one, else in the pack with the smallest id.
+/// is marked, always the same: in the pack that comes first.
 #[derive(Debug)]
 pub(super) struct UsedBlocks {
     files: Vec<NumberedFile>,
-    /// Preferred ones first, each kind in order of id: the place of a pack here is its rank.
+    /// The place of a pack here is its rank.
     packs: Vec<PackUse>,
     /// Ranks in order of pack id.
     ranks: BTreeMap<PackId, u32>,
@@ -61,11 +61,11 @@ pub(super) struct Place {
 
 impl UsedBlocks {
     /// Nothing marked yet. Only packs for which `usable` holds (it is asked with the length that the index gives) are
-    /// looked at, and those for which `prefer` holds come first.
-    pub fn new(
+    /// looked at; they come in the order of `key`, and those with the same key in order of id.
+    pub fn new<K: Ord>(
         index: &IndexSet,
         usable: impl Fn(&PackId, u64) -> bool,
-        prefer: impl Fn(&PackId) -> bool,
+        key: impl Fn(&PackId) -> K,
     ) -> Self {
         let sizes: BTreeMap<PackId, u64> = (index.files.values())
             .flat_map(|file| file.packs())
@@ -79,7 +79,7 @@ impl UsedBlocks {
                 used_bytes: 0,
             })
             .collect();
-        packs.sort_by_key(|pack| (!prefer(&pack.id), pack.id));
+        packs.sort_by_key(|pack| (key(&pack.id), pack.id));
         let ranks: BTreeMap<PackId, u32> = packs.iter().map(|pack| pack.id).zip(0..).collect();
         let mut first = 0;
         let files = index.files.values().map(|file| {
@@ -235,7 +235,7 @@ mod tests {
                 let bytes = build(&chosen);
                 set.files.insert(ObjectId::of(&bytes), Arc::new(IndexFile::parse(bytes.into()).unwrap()));
             }
-            let mut used = UsedBlocks::new(&set, |pack, _| !bad.contains(&pack.0[0]), |pack| liked.contains(&pack.0[0]));
+            let mut used = UsedBlocks::new(&set, |pack, _| !bad.contains(&pack.0[0]), |pack| !liked.contains(&pack.0[0]));
 
             // The model: for each block the pack that counts, for each pack its blocks.
             let mut model: HashMap<u8, BTreeSet<u8>> = HashMap::new();

@@ -17,9 +17,11 @@ use super::ids::{PackId, SnapshotId};
 use super::{RepoError, Repository, history, pack};
 use crate::store::Store;
 
-pub(super) use self::passes::Passes;
+pub(super) use self::packs::salvage;
+pub(super) use self::passes::{PREFIX as PASSES, Passes};
 use self::problems::Problems;
 pub use self::problems::{Problem, ProblemKind};
+pub(super) use self::records::verify_small;
 pub use self::walk::Hurt;
 use self::walk::Walk;
 
@@ -113,6 +115,13 @@ impl Repository {
                 error.to_string(),
                 snapshots,
             );
+        }
+        if let Ok(config) = store.get(config::NAME)
+            && let Ok(copy) = store.get(config::COPY)
+            && config != copy
+        {
+            let detail = "is not what config is";
+            problems.add(config::COPY, ProblemKind::Damaged, detail, Snapshots::new());
         }
         let index = index::check(store, &mut problems, &mut report, progress)?;
         let passes = Passes::load(store)?;

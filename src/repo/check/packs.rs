@@ -90,8 +90,8 @@ struct Outcome {
     size: u64,
     toc: Vec<TocEntry>,
     failure: Option<(ProblemKind, String)>,
-    /// Where its sound blocks begin, if something is wrong with it.
-    sound: HashSet<u64>,
+    /// Its sound blocks, if it was read.
+    sound: Vec<TocEntry>,
     /// Whether it was read to the last byte.
     read: bool,
     /// What was wrong with it when it was read first, and not when it was read again.
@@ -204,7 +204,8 @@ pub(super) fn check(
                 None => drop(states.sound.insert(outcome.pack)),
                 Some((kind, detail)) => {
                     problems.add(&pack_name(&outcome.pack), kind, detail, Snapshots::new());
-                    states.partly.insert(outcome.pack, outcome.sound);
+                    let sound = outcome.sound.iter().map(|entry| entry.offset).collect();
+                    states.partly.insert(outcome.pack, sound);
                 }
             }
         }
@@ -217,6 +218,33 @@ pub(super) fn check(
         ));
     }
     Ok((states, read))
+}
+
+/// What is left of a pack.
+pub(in crate::repo) struct Salvage {
+    /// Whether nothing is wrong with it.
+    pub sound: bool,
+    /// Its sound blocks.
+    pub blocks: Vec<TocEntry>,
+}
+
+/// Reads a pack to the last byte.
+pub(in crate::repo) fn salvage(
+    repository: &Repository,
+    pack: PackId,
+    size: u64,
+) -> Result<Salvage, RepoError> {
+    let outcome = Examiner::new(repository).examine(pack, size, &[], true)?;
+    Ok(match outcome {
+        Some(outcome) => Salvage {
+            sound: outcome.failure.is_none(),
+            blocks: outcome.sound,
+        },
+        None => Salvage {
+            sound: false,
+            blocks: Vec::new(),
+        },
+    })
 }
 
 /// By pack, what the index objects say of it.
@@ -297,7 +325,7 @@ impl<'a> Examiner<'a> {
             size,
             toc: Vec::new(),
             failure: None,
-            sound: HashSet::new(),
+            sound: Vec::new(),
             read,
             at_first: None,
         };
@@ -328,8 +356,17 @@ impl<'a> Examiner<'a> {
         let mut offset = 0;
         let mut broken = Vec::new();
         let mut entries = outcome.toc.iter();
-        let start = outcome.size.min(pack::START_LEN as u64);
-        let mut length = start;
+        let mut length = match outcome.toc.first() {
+            Some(first) => first.offset,
+            None => {
+                let len = outcome.size.min(pack::OLD_START_LEN as u64) as usize;
+                if let Err(error) = store.get_range(&name, 0, len, &mut self.bytes) {
+                    return Ok(Some((ProblemKind::Damaged, unreadable(error.into())?)));
+                }
+                let start = pack::start_len(&self.bytes).unwrap_or(pack::START_LEN);
+                outcome.size.min(start as u64)
+            }
+        };
         let mut expected: Option<TocEntry> = None;
         while length > 0 {
             // The length is within the object, whose size was listed.
@@ -347,12 +384,12 @@ impl<'a> Examiner<'a> {
                     &mut self.decoder,
                     &mut self.payload,
                 ) {
-                    Ok(_) => drop(outcome.sound.insert(offset)),
+                    Ok(_) => outcome.sound.push(entry),
                     Err(detail) => {
                         broken.push(format!("offset {offset}: block {}: {detail}", entry.id))
                     }
                 }
-            } else if offset == 0 && !pack::is_start(&self.bytes) {
+            } else if offset == 0 && pack::start_len(&self.bytes) != Some(self.bytes.len()) {
                 broken.push("does not begin as a pack of this version does".into());
             }
             offset += length;

@@ -45,8 +45,7 @@ pub(super) fn check(
         })
         .collect::<Result<Snapshots, RepoError>>()?;
     check_history(store, unrecorded, problems)?;
-    check_sessions(store, problems)?;
-    check_passes(store, problems)?;
+    check_small(store, problems)?;
     check_names(store, notes)?;
     Ok(read)
 }
@@ -113,23 +112,16 @@ fn check_history(
     Ok(())
 }
 
-fn check_sessions(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
-    for (prefix, is_session) in [(session::PREFIX, true), (session::TOMBSTONES, false)] {
+/// Objects that may be missing, but not be damaged.
+fn check_small(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
+    for prefix in [session::PREFIX, session::TOMBSTONES, passes::PREFIX] {
         for Listed { name, .. } in store.list(prefix)? {
             let bytes = match store.get(&name) {
                 Ok(bytes) => bytes,
                 Err(error) if error.is_absent() => continue,
                 Err(error) => return Err(error.into()),
             };
-            let result = if is_session {
-                session::verify(&name, &bytes)
-            } else {
-                match name[prefix.len()..].parse::<ObjectId>() {
-                    Ok(id) => session::decode_tombstone(&id, &bytes).map(drop),
-                    Err(_) => continue,
-                }
-            };
-            if let Err(detail) = result {
+            if let Err(detail) = verify_small(&name, &bytes) {
                 problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());
             }
         }
@@ -137,21 +129,18 @@ fn check_sessions(store: &dyn Store, problems: &mut Problems) -> Result<(), Repo
     Ok(())
 }
 
-fn check_passes(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
-    for Listed { name, .. } in store.list(passes::PREFIX)? {
-        let Ok(id) = name[passes::PREFIX.len()..].parse::<ObjectId>() else {
-            continue;
-        };
-        let bytes = match store.get(&name) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_absent() => continue,
-            Err(error) => return Err(error.into()),
-        };
-        if let Err(detail) = passes::decode(&id, &bytes) {
-            problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());
-        }
+/// What is wrong with a session, a tombstone or the record of a check, if anything; nothing for names of others.
+pub(in crate::repo) fn verify_small(name: &str, bytes: &[u8]) -> Result<(), String> {
+    let id = |prefix: &str| name.strip_prefix(prefix)?.parse::<ObjectId>().ok();
+    if name.starts_with(session::PREFIX) {
+        session::verify(name, bytes)
+    } else if let Some(id) = id(session::TOMBSTONES) {
+        session::decode_tombstone(&id, bytes).map(drop)
+    } else if let Some(id) = id(passes::PREFIX) {
+        passes::decode(&id, bytes).map(drop)
+    } else {
+        Ok(())
     }
-    Ok(())
 }
 
 /// Names that are not the repository's: nothing uses them, but a renamed object is among them.
@@ -161,7 +150,7 @@ fn check_names(store: &dyn Store, notes: &mut Vec<String>) -> Result<(), RepoErr
             .split_once('/')
             .map_or(("", &*name), |(folder, rest)| (folder, rest));
         let known = match folder {
-            "" => rest == config::NAME,
+            "" => rest == config::NAME || rest == config::COPY,
             "packs" => pack::parse_name(&name).is_some(),
             "index" => index::parse_name(&name).is_some(),
             "snapshots" | "history" | "tombstones" | "checks" => rest.parse::<ObjectId>().is_ok(),

@@ -44,13 +44,7 @@ impl Run<'_> {
             .collect();
         doomed.sort_unstable();
         let mut gone: HashSet<PackId> = doomed.iter().map(|(id, _)| *id).collect();
-        // Also what a prune that was interrupted has deleted before it could write the index.
-        gone.extend(
-            view.index
-                .packs()
-                .into_keys()
-                .filter(|id| !view.packs.contains_key(id)),
-        );
+        gone.extend(&view.stale);
         let rewritten = match self.rewrite_index(&view.index, &gone) {
             Err(error) if error.is_full() => false,
             result => result.map(|()| true)?,
@@ -87,8 +81,12 @@ impl Run<'_> {
         self.replace(&old, &|pack| !gone.contains(pack))
     }
 
-    /// Puts small index objects together where they are many.
-    pub(super) fn merge_indexes(&mut self) -> Result<(), RepoError> {
+    /// Puts small index objects together where they are many, and takes these packs out of all.
+    pub(super) fn merge_indexes(&mut self, gone: &HashSet<PackId>) -> Result<(), RepoError> {
+        if !gone.is_empty() {
+            let index = IndexSet::load(&*self.repository.store, None)?;
+            self.rewrite_index(&index, gone)?;
+        }
         let index = IndexSet::load(&*self.repository.store, None)?;
         let small = index
             .files

@@ -14,12 +14,14 @@ mod view;
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use self::sessions::Watch;
+pub(super) use self::sessions::Watch;
+use self::sessions::{AllLive, Live};
 use self::view::View;
 use super::config::Operation;
 use super::ids::ObjectId;
 use super::session::{self, Session};
-use super::{RepoError, Repository};
+use super::used::PackUse;
+use super::{RepoError, Repository, history, snapshots};
 
 /// How to prune; the default is right but for tests.
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +148,12 @@ impl Repository {
             progress,
             report: PruneReport::default(),
         };
-        if options.dry_run {
+        let store = &*self.store;
+        if store.list(history::PREFIX)?.is_empty() && store.list(snapshots::PREFIX)?.is_empty() {
+            // The first dump is not finished, or the storage does not show what it has.
+            let note = "no snapshot was ever committed: nothing is deleted";
+            run.report.notes.push(note.into());
+        } else if options.dry_run {
             run.count()?;
         } else {
             run.prune()?;
@@ -156,6 +163,24 @@ impl Repository {
 }
 
 impl Run<'_> {
+    /// Who is alive; waits for a sign of life of those that hold something up.
+    fn settle(
+        &mut self,
+        watch: &mut Watch<'_>,
+        holds_up: &dyn Fn(&Live) -> bool,
+    ) -> Result<AllLive, RepoError> {
+        let patience = self.options.patience;
+        let mut live = watch.settle(patience, holds_up, &|waiting| {
+            (self.progress)(PruneProgress {
+                phase: PrunePhase::Sessions,
+                done: waiting.as_secs(),
+                total: patience.as_secs(),
+            });
+        })?;
+        self.report.notes.append(&mut live.notes);
+        Ok(live)
+    }
+
     fn count(&mut self) -> Result<(), RepoError> {
         let tombstones = session::tombstones(&*self.repository.store)?;
         let view = View::load(self, &tombstones)?;
@@ -209,7 +234,7 @@ impl Run<'_> {
 
         let mut view = None;
         if !tombstones.is_empty() {
-            let live = watch.settle(self, &|live| !live.has_seen_all(tombstones.keys()))?;
+            let live = self.settle(&mut watch, &|live| !live.has_seen_all(tombstones.keys()))?;
             let loaded = View::load(self, &tombstones)?;
             self.count_before(&loaded);
             let deletable = live.deletable(tombstones.keys());
@@ -228,22 +253,30 @@ impl Run<'_> {
             self.count_before(&view);
         }
 
-        // What was put since the oldest live session began may be its own and needed by a snapshot to come; marking it
-        // would do no harm but make everybody else store it again.
-        let oldest = watch.oldest()?;
         let marked = session::marked(&tombstones);
         // What the storage has locked for protected snapshots stays as it is.
         let protected = self.repository.protected_packs()?;
-        let settled = |pack: &ObjectId| {
-            let listed = view.packs.get(pack);
-            !marked.contains(pack)
-                && !protected.contains(pack)
-                && listed.is_some_and(|listed| oldest.is_none_or(|oldest| listed.modified < oldest))
+        let candidates = || {
+            let packs = view.used.packs();
+            packs.filter(|pack| !marked.contains(&pack.id) && !protected.contains(&pack.id))
         };
-        let choice = plan::choose(
-            view.used.packs().filter(|pack| settled(&pack.id)),
-            self.options.max_waste,
-        );
+        let choice = plan::choose(candidates(), self.options.max_waste);
+        // What was put since the oldest live session began may be its own and needed by a snapshot to come; marking it
+        // would do no harm but make everybody else store it again.
+        let put = |pack: &PackUse| view.packs.get(&pack.id).map(|listing| listing.modified);
+        let youngest = choice
+            .unused
+            .iter()
+            .chain(&choice.repack)
+            .filter_map(put)
+            .max();
+        let live = self.settle(&mut watch, &|live| {
+            youngest.is_some_and(|youngest| live.began_before(youngest))
+        })?;
+        let oldest = live.oldest();
+        let settled = candidates()
+            .filter(|pack| oldest.is_none_or(|oldest| put(pack).is_some_and(|put| put < oldest)));
+        let choice = plan::choose(settled, self.options.max_waste);
         self.count_choice(&choice);
         let mut fresh = BTreeSet::new();
         if !choice.unused.is_empty() {
@@ -256,13 +289,14 @@ impl Run<'_> {
             tombstones.insert(id, packs);
             fresh.insert(id);
         }
-        drop(view);
+        let mut stale = view.stale;
 
         if !fresh.is_empty() {
-            let live = watch.settle(self, &|live| !live.has_seen_all(fresh.iter()))?;
+            let live = self.settle(&mut watch, &|live| !live.has_seen_all(fresh.iter()))?;
             let deletable = live.deletable(fresh.iter());
             if !deletable.is_empty() {
                 let view = View::load(self, &tombstones)?;
+                stale.extend(&view.stale);
                 self.delete(view, &tombstones, &deletable)?;
                 tombstones.retain(|id, _| !deletable.contains(id));
             }
@@ -277,7 +311,7 @@ impl Run<'_> {
             }
             self.report.waiting_for = watch.names(tombstones.keys())?;
         }
-        self.merge_indexes()?;
+        self.merge_indexes(&stale)?;
         store.fill_reserve()?;
         session.end();
         Ok(())

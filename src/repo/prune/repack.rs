@@ -1,27 +1,18 @@
-//! Writing packs anew without what nobody needs. Blocks are moved as they lie, checked by their checksum: that takes
-//! no key.
+//! Writing packs anew without what nobody needs.
 
-use super::super::block::BlockHeader;
+use super::super::RepoError;
 use super::super::ids::{ObjectId, PackId};
 use super::super::index;
-use super::super::pack::{self, FinishedPack, OpenPack, TocEntry};
+use super::super::moved::MovedBlocks;
+use super::super::pack::{self, TocEntry};
 use super::super::session;
 use super::super::used::PackUse;
-use super::super::{RepoError, Repository};
 use super::view::View;
 use super::{PrunePhase, PruneProgress, Run};
-use crate::rows::Format;
 
 /// Bytes of packs after which what was written is indexed and what it replaces is marked: a prune that is killed loses
 /// no more.
 const BATCH_BYTES: u64 = 1 << 30;
-
-/// Packs in the making: lists and manifests apart from rows, as they are read at other times.
-#[derive(Default)]
-struct Packs {
-    open: [Option<OpenPack>; 2],
-    finished: Vec<FinishedPack>,
-}
 
 impl Run<'_> {
     /// Writes what is needed of these packs into new ones; returns the tombstones of the old ones.
@@ -34,7 +25,7 @@ impl Run<'_> {
         let total = packs.iter().map(|pack| pack.size).sum();
         let (mut done, mut tombstones) = (0, Vec::new());
         let mut batch = Vec::new();
-        let mut new = Packs::default();
+        let mut new = MovedBlocks::new(self.repository, self.options.pack_size);
         let mut pending = 0;
         let mut packs = packs.iter().peekable();
         while let Some(victim) = packs.next() {
@@ -77,7 +68,12 @@ impl Run<'_> {
     }
 
     /// Copies what is needed of one pack.
-    fn copy_needed(&self, view: &View, victim: &PackUse, new: &mut Packs) -> Result<(), RepoError> {
+    fn copy_needed(
+        &self,
+        view: &View,
+        victim: &PackUse,
+        new: &mut MovedBlocks<'_>,
+    ) -> Result<(), RepoError> {
         let store = &*self.repository.store;
         let mut toc = pack::read_toc(store, &victim.id, victim.size)?;
         toc.retain(|entry| view.used.is_needed_in(&entry.id, &victim.id));
@@ -93,13 +89,7 @@ impl Run<'_> {
             for entry in now {
                 let at = (entry.offset - start) as usize;
                 let block = &bytes[at..at + entry.length as usize];
-                new.append(
-                    self.repository,
-                    self.options.pack_size,
-                    victim.id,
-                    entry,
-                    block,
-                )?;
+                new.append(victim.id, entry, block)?;
             }
         }
         Ok(())
@@ -114,47 +104,4 @@ fn neighbours(entries: &[TocEntry]) -> usize {
         pair[0].offset + u64::from(pair[0].length) == pair[1].offset && len <= pack::READ_LEN
     });
     1 + pairs.count()
-}
-
-impl Packs {
-    fn append(
-        &mut self,
-        repository: &Repository,
-        pack_size: u64,
-        from: PackId,
-        entry: &TocEntry,
-        block: &[u8],
-    ) -> Result<(), RepoError> {
-        let damaged = |detail: &str| {
-            RepoError::damaged(
-                pack::object_name(&from),
-                format!("block {} at {}: {detail}", entry.id, entry.offset),
-            )
-        };
-        let (header, _) = BlockHeader::open(block).map_err(damaged)?;
-        if header.id != entry.id {
-            return Err(damaged("its header is another block's"));
-        }
-        let open = &mut self.open[usize::from(header.format == Format::Other)];
-        let mut pack = match open.take() {
-            Some(pack) => pack,
-            None => OpenPack::create(&*repository.store)?,
-        };
-        pack.append_stored(entry, block)?;
-        if pack.size() >= pack_size {
-            self.finished.push(pack.finish()?);
-        } else {
-            *open = Some(pack);
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<Vec<FinishedPack>, RepoError> {
-        for open in &mut self.open {
-            if let Some(pack) = open.take() {
-                self.finished.push(pack.finish()?);
-            }
-        }
-        Ok(std::mem::take(&mut self.finished))
-    }
 }

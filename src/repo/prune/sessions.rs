@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use super::super::history::{Event, History};
 use super::super::ids::{ObjectId, SessionId};
 use super::super::session::{self, Beat, SessionRecord};
-use super::super::{RepoError, Repository, snapshots};
-use super::{PrunePhase, PruneProgress, Run};
+use super::super::{RepoError, Repository, complete, snapshots};
 use crate::store::Listed;
 
 /// How often a session that is watched is looked at.
@@ -20,7 +19,7 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// A session of somebody else.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(in crate::repo) struct Live {
     id: SessionId,
     /// Nothing if it cannot be read.
     record: Option<SessionRecord>,
@@ -30,6 +29,11 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Whether it began before that time, by the storage's clock.
+    pub fn began_before(&self, time: jiff::Timestamp) -> bool {
+        self.began <= time
+    }
+
     /// Whether it saw those tombstones before it loaded the index.
     pub fn has_seen_all<'a>(&self, mut tombstones: impl Iterator<Item = &'a ObjectId>) -> bool {
         tombstones.all(|id| self.has_seen(id))
@@ -52,24 +56,38 @@ impl Live {
     }
 }
 
-/// The sessions that are alive.
-pub(super) struct AllLive(Vec<Live>);
+/// The sessions that are alive, after those that are not were ended.
+pub(in crate::repo) struct AllLive {
+    live: Vec<Live>,
+    /// What there is to say of the others.
+    pub notes: Vec<String>,
+}
 
 impl AllLive {
+    /// Who they are.
+    pub fn names(&self) -> Vec<String> {
+        self.live.iter().map(Live::name).collect()
+    }
+
+    /// When the oldest of them began, by the storage's clock.
+    pub fn oldest(&self) -> Option<jiff::Timestamp> {
+        self.live.iter().map(|live| live.began).min()
+    }
+
     /// The tombstones that all of them have seen.
     pub fn deletable<'a>(
         &self,
         tombstones: impl Iterator<Item = &'a ObjectId>,
     ) -> BTreeSet<ObjectId> {
         tombstones
-            .filter(|id| self.0.iter().all(|live| live.has_seen(id)))
+            .filter(|id| self.live.iter().all(|live| live.has_seen(id)))
             .copied()
             .collect()
     }
 }
 
 /// Keeps an eye on the sessions of others.
-pub(super) struct Watch<'a> {
+pub(in crate::repo) struct Watch<'a> {
     repository: &'a Repository,
     own: SessionId,
     /// The first counter that was seen of each, and when.
@@ -106,11 +124,6 @@ impl<'a> Watch<'a> {
         Ok(all)
     }
 
-    /// When the oldest session of the others began, by the storage's clock.
-    pub fn oldest(&self) -> Result<Option<jiff::Timestamp>, RepoError> {
-        Ok(self.look()?.iter().map(|live| live.began).min())
-    }
-
     /// The sessions that have not seen all of these tombstones.
     pub fn names<'t>(
         &self,
@@ -122,17 +135,18 @@ impl<'a> Watch<'a> {
     }
 
     /// Ends the sessions that are dead; returns those that are alive. Waits for a sign of life of those that hold
-    /// something up, and of no others.
+    /// something up, and of no others; `waiting` is told for how long it has been doing that.
     pub fn settle(
         &mut self,
-        run: &mut Run<'_>,
+        patience: Duration,
         holds_up: &dyn Fn(&Live) -> bool,
+        waiting: &dyn Fn(Duration),
     ) -> Result<AllLive, RepoError> {
-        let patience = run.options.patience;
         let began = Instant::now();
+        let mut notes = Vec::new();
         loop {
             let mut alive = Vec::new();
-            let mut waiting = false;
+            let mut wait = false;
             for live in self.look()? {
                 let counter = live.beat.as_ref().map(|beat| beat.counter);
                 let (first, since) = *self
@@ -146,40 +160,37 @@ impl<'a> Watch<'a> {
                 };
                 if dead {
                     bury(self.repository, &live.id)?;
-                    run.report.notes.push(format!(
-                        "{} has ended without a word: its session was removed",
+                    notes.push(format!(
+                        "{} ended without a word: its session was removed",
                         live.name()
                     ));
                     continue;
                 }
-                waiting |= known.is_none() && first == counter && holds_up(&live);
+                wait |= known.is_none() && first == counter && holds_up(&live);
                 alive.push(live);
             }
-            if !waiting {
-                return Ok(AllLive(alive));
+            if !wait {
+                return Ok(AllLive { live: alive, notes });
             }
-            (run.progress)(PruneProgress {
-                phase: PrunePhase::Sessions,
-                done: began.elapsed().as_secs(),
-                total: patience.as_secs(),
-            });
+            waiting(began.elapsed());
             thread::sleep(POLL.min(patience / 4));
         }
     }
 }
 
-/// Removes a dead session. A snapshot that it put and could not record is whole: it is recorded first.
-pub(in crate::repo) fn bury(repository: &Repository, id: &SessionId) -> Result<(), RepoError> {
+/// Removes a dead session. A snapshot that it put and could not record is recorded first, if it is whole.
+fn bury(repository: &Repository, id: &SessionId) -> Result<(), RepoError> {
     let store = &*repository.store;
     let history = History::load(store)?;
-    let kept = history.kept();
+    let known = history.committed();
     let mut committed = Vec::new();
     for Listed { name, .. } in store.list(snapshots::PREFIX)? {
-        let Some(snapshot) = snapshots::parse_name(&name).filter(|id| !kept.contains(id)) else {
+        let Some(snapshot) = snapshots::parse_name(&name).filter(|id| !known.contains(id)) else {
             continue;
         };
         if let Ok(stored) = snapshots::load(store, &snapshot)
             && stored.session == *id
+            && complete::missing(repository, &stored.snapshot)? == 0
         {
             committed.push(snapshot);
         }

@@ -4,6 +4,7 @@
 //! listed here, and whoever came since has seen every tombstone. Snapshots come before the index and the index before
 //! the packs, as what one names was durable before it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::history::{Event, History};
@@ -34,6 +35,9 @@ pub(super) struct View {
     pub index: IndexSet,
     /// All packs.
     pub packs: HashMap<PackId, Listing>,
+    /// Packs that are indexed and gone: deleted by a prune that was interrupted before it could write the index, or by
+    /// hand. Nobody needs them.
+    pub stale: HashSet<PackId>,
     /// What is needed of those that are indexed.
     pub used: UsedBlocks,
 }
@@ -59,6 +63,9 @@ impl View {
         let repository = run.repository;
         let store = &*repository.store;
         let known = read_snapshots(repository)?;
+        // Others may have put some since.
+        let mut tombstones = tombstones.clone();
+        tombstones.extend(session::tombstones(store)?);
         let mut index = IndexSet::load(store, None)?;
         if let Some(object) = index.unusable.first() {
             return Err(refused(format!(
@@ -81,15 +88,25 @@ impl View {
                 "the storage lists no packs, though there are snapshots".into(),
             ));
         }
+        let indexed = index.packs().into_keys();
+        let stale = indexed.filter(|id| !packs.contains_key(id)).collect();
         adopt(run, &mut index, &packs)?;
 
         let lookup = index.compacted()?;
         let reader = repository.reader_with(index.clone())?;
-        let marked = session::marked(tombstones);
+        let marked = session::marked(&tombstones);
         let mut used = UsedBlocks::new(
             &lookup,
             |pack, size| packs.get(pack).is_some_and(|listing| listing.len == size),
-            |pack| !marked.contains(pack),
+            // The newest copy first: it is what an older pack was written anew for. Of marked packs, which others may
+            // be about to delete, everybody has to keep the same: their order is that of their ids.
+            |pack| match marked.contains(pack) {
+                false => (
+                    false,
+                    packs.get(pack).map(|listing| Reverse(listing.modified)),
+                ),
+                true => (true, None),
+            },
         );
         let mut seen = HashSet::new();
         let total = known.len() as u64;
@@ -97,32 +114,24 @@ impl View {
             let phase = PrunePhase::Snapshots;
             (run.progress)(PruneProgress { phase, done, total });
             used.mark(&known.copy);
-            let missing = mark(&reader, &known.snapshot, &mut seen, &mut used)?;
-            if missing == 0 {
-                if !known.recorded && !known.open && !run.options.dry_run {
-                    History::load(store)?.append(store, Event::Committed(vec![known.id]))?;
+            let missing = mark(&reader, &known.snapshot, &mut seen, &mut used, &marked)?;
+            if known.recorded {
+                if missing.nowhere > 0 && !known.hurt {
+                    return Err(refused(format!(
+                        "{} lacks {} of its blocks",
+                        snapshots::object_name(&known.id),
+                        missing.nowhere
+                    )));
                 }
-            } else if known.hurt {
-                // What it lacks is lost, and known to be.
-            } else if known.recorded {
-                return Err(refused(format!(
-                    "{} lacks {missing} of its blocks",
-                    snapshots::object_name(&known.id)
-                )));
             } else if !known.open && !run.options.dry_run {
-                // Put by a writer whose session was gone and that died before it could look again: nobody was told
-                // that it is there.
-                store.delete(&snapshots::object_name(&known.id))?;
-                run.report.notes.push(format!(
-                    "{} was never committed and lacks blocks: removed",
-                    snapshots::object_name(&known.id)
-                ));
+                settle(run, known, missing)?;
             }
         }
         Ok(Self {
             snapshots: total,
             index,
             packs,
+            stale,
             used,
         })
     }
@@ -132,19 +141,56 @@ fn refused(what: String) -> RepoError {
     RepoError::Refused { what }
 }
 
-/// Marks what a snapshot needs; returns the number of blocks that are nowhere.
+/// Blocks that a snapshot lacks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Missing {
+    /// In no pack.
+    nowhere: u64,
+    /// In packs that are marked, and that somebody may be about to delete who has not seen the snapshot.
+    doomed: u64,
+}
+
+/// Marks what a snapshot needs.
 fn mark(
     reader: &Reader,
     snapshot: &Snapshot,
     seen: &mut HashSet<BlockId>,
     used: &mut UsedBlocks,
-) -> Result<u64, RepoError> {
-    let mut missing = 0;
+    marked: &HashSet<PackId>,
+) -> Result<Missing, RepoError> {
+    let mut missing = Missing::default();
     outline::visit(reader, snapshot, seen, &mut |block| {
-        missing += u64::from(used.mark(block).is_none());
+        match used.mark(block) {
+            None => missing.nowhere += 1,
+            Some((place, _)) => missing.doomed += u64::from(marked.contains(&place.pack)),
+        }
         Ok(())
     })?;
     Ok(missing)
+}
+
+/// A snapshot whose writer is gone without recording it: if it is whole it was committed, else it never was. A writer
+/// that is alive after all looks whether it was given up when it has recorded its snapshot.
+fn settle(run: &mut Run<'_>, known: &Known, missing: Missing) -> Result<(), RepoError> {
+    let store = &*run.repository.store;
+    let history = History::load(store)?;
+    let name = snapshots::object_name(&known.id);
+    if missing.nowhere == 0 && missing.doomed == 0 {
+        history.append(store, Event::Committed(vec![known.id]))?;
+        return Ok(());
+    }
+    history.append(store, Event::Abandoned(vec![known.id]))?;
+    if History::load(store)?.committed().contains(&known.id) {
+        return Ok(());
+    }
+    match store.delete(&name) {
+        Err(error) if !error.is_absent() => return Err(error.into()),
+        _ => {}
+    }
+    run.report.notes.push(format!(
+        "{name} was never committed and lacks blocks: removed"
+    ));
+    Ok(())
 }
 
 fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
@@ -191,9 +237,9 @@ fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
             snapshots::object_name(gone)
         )));
     }
-    if known.is_empty() && history.records.is_empty() && !store.list(pack::PREFIX)?.is_empty() {
+    if history.records.is_empty() && !known.iter().any(|known| known.open) {
         return Err(refused(
-            "the storage lists neither snapshots nor history, though there are packs".into(),
+            "the storage lists no audit records, though there must be some".into(),
         ));
     }
     let losses = history.losses();

@@ -9,7 +9,7 @@ use crate::rows::BlockId;
 
 /// The index objects, each with the packs of it that can be relied on.
 #[derive(Debug)]
-pub(super) struct Known(RwLock<Vec<KnownFile>>);
+pub(in crate::repo) struct Known(RwLock<Vec<KnownFile>>);
 
 #[derive(Debug)]
 struct KnownFile {

@@ -4,7 +4,7 @@
 //! durable and writes index objects for them, away from the hot path. The first failure anywhere fails the writer.
 
 mod finisher;
-mod known;
+pub(super) mod known;
 mod open;
 
 use std::collections::HashSet;
@@ -18,13 +18,14 @@ use self::known::Known;
 use self::open::OpenPacks;
 use super::block::{BlockHeader, HEADER_LEN};
 use super::config::Operation;
+use super::history::{self, Event, History};
 use super::ids::SnapshotId;
 use super::index::IndexSet;
 use super::model::Snapshot;
 use super::pack::OpenPack;
 use super::session::{self, Session};
 use super::snapshots::{self, Stored as StoredSnapshot};
-use super::{RepoError, Repository, history, outline, pack};
+use super::{RepoError, Repository, complete, pack};
 use crate::rows::{BlockId, Effort, Encoder, Format, IdKey, MAX_PAYLOAD, read_header};
 use crate::store::Store;
 
@@ -352,36 +353,25 @@ impl Writer {
         // From here on an error may be of something that did happen.
         session.keep_objects();
         store.put(&snapshots::object_name(&id), &bytes)?;
-        if !session.is_registered()? {
-            self.recheck(&id, &stored.snapshot)?;
+        if session.is_registered()? {
+            history::record_commit(store, id)?;
+            session.end();
+            return Ok(id);
         }
-        history::record_commit(store, id)?;
-        session.end();
-        Ok(id)
-    }
-
-    /// The session was removed as a dead one, so packs that this snapshot needs may have been deleted.
-    fn recheck(&self, id: &SnapshotId, snapshot: &Snapshot) -> Result<(), RepoError> {
-        let store = &*self.shared.store;
-        // What is marked now may be deleted by somebody who has not seen the snapshot, and what was marked and is not
-        // any more has been deleted or is needed: so the tombstones come first.
-        let marked = session::marked(&session::tombstones(store)?);
-        let index = IndexSet::load(store, None)?;
-        let packs = pack::list(store)?;
-        let known = Known::new(&index, |pack, size| {
-            !marked.contains(pack) && packs.get(pack) == Some(&size)
-        })?;
-        let reader = self.repository.reader_with(index)?;
-        let mut missing = 0;
-        outline::visit(&reader, snapshot, &mut HashSet::new(), &mut |block| {
-            missing += usize::from(!known.contains(block));
-            Ok(())
-        })?;
+        // It was taken for dead, so packs that this snapshot needs may have been deleted.
+        let missing = complete::missing(&self.repository, &stored.snapshot)?;
         if missing == 0 {
-            return Ok(());
+            history::record_commit(store, id)?;
+            // Whoever gave the snapshot up said so before it looked for the record just written.
+            if !History::load(store)?.abandoned().contains(&id) {
+                return Ok(id);
+            }
         }
-        store.delete(&snapshots::object_name(id))?;
-        Err(RepoError::SessionLost { missing })
+        History::load(store)?.append(store, Event::Lost(vec![id]))?;
+        match store.delete(&snapshots::object_name(&id)) {
+            Err(error) if !error.is_absent() => return Err(error.into()),
+            _ => Err(RepoError::SessionLost { missing }),
+        }
     }
 
     /// Stores no snapshot, but keeps what is stored: the next run finds it.
