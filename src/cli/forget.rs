@@ -79,7 +79,7 @@ struct Keep {
     within_yearly: Option<Duration>,
     /// All with this tag (repeatable)
     #[arg(long = "keep-tag", value_name = "TAG")]
-    tags: Vec<String>,
+    keep_tags: Vec<String>,
 }
 
 impl Keep {
@@ -109,7 +109,7 @@ impl Keep {
                 .zip(durations)
                 .filter_map(of_duration)
                 .collect(),
-            tags: self.tags.clone(),
+            tags: self.keep_tags.clone(),
         }
     }
 }
