@@ -170,6 +170,7 @@ pub fn run(
             run,
             databases: Some(members),
         }),
+        original: None,
         root: tree.root,
         outline: Some(tree.outline),
     };

@@ -454,6 +454,7 @@ fn dump(
         conditions,
         without_rows: read.without_rows,
         cluster: options.cluster.clone(),
+        original: None,
         root: tree.root,
         outline: Some(tree.outline),
     };

@@ -172,6 +172,9 @@ pub enum RepoError {
         /// How long.
         until: Protection,
     },
+    /// The user stopped it.
+    #[error("interrupted; run the same command again: what was done is not done twice")]
+    Interrupted,
     /// A database of a cluster was to be forgotten without the cluster.
     #[error(
         "snapshot {snapshot:.12} is a part of the cluster's snapshot {cluster:.12}; forget that one, and its databases go with it"

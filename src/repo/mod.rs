@@ -9,6 +9,8 @@ mod block;
 mod bytes;
 mod check;
 mod config;
+mod copy;
+mod diff;
 mod error;
 mod forget;
 mod history;
@@ -18,12 +20,14 @@ pub mod lists;
 pub mod model;
 pub mod outline;
 mod pack;
+mod parallel;
 mod protect;
 mod prune;
 mod reader;
 mod record;
 mod session;
 mod snapshots;
+mod stats;
 mod used;
 mod writer;
 
@@ -36,6 +40,8 @@ pub use check::{
     CheckOptions, CheckPhase, CheckProgress, CheckReport, Hurt, Problem, ProblemKind, ReadData,
 };
 pub use config::{Config, Features, Operation};
+pub use copy::{Copied, CopyOptions, CopyReport};
+pub use diff::{BlockChanges, compare_blocks};
 pub use error::RepoError;
 pub use forget::Inventory;
 pub use history::{Event, HistoryRecord, Loss};
@@ -45,6 +51,7 @@ pub use prune::{Amount, PruneOptions, PrunePhase, PruneProgress, PruneReport};
 pub use reader::Reader;
 pub use session::{Beat, SessionRecord, Tombstone};
 pub use snapshots::Snapshots;
+pub use stats::{CoderStats, Growth, Stats, TableStats};
 pub use writer::{PackGroup, Stored, Writer, WriterOptions, WriterStats};
 
 /// The parsers of stored bytes, for fuzzing: none may panic or allocate without bound.

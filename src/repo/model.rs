@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Hex, SnapshotId};
+use super::ids::{Hex, RepoId, SnapshotId};
 use crate::rows::{BlockId, ColumnKind, Format, RowDigest, Shape};
 
 /// One stored dump: the commit point, stored as JSON in `snapshots/<id>`.
@@ -38,6 +38,9 @@ pub struct Snapshot {
     /// Its place in the dump of a cluster, if it was taken in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
+    /// The snapshot that this is a copy of, if it came from another repository; of a copy's copy the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<Original>,
     /// The block that holds the [`Root`].
     #[serde(with = "super::ids::block_as_hex")]
     pub root: BlockId,
@@ -48,6 +51,15 @@ pub struct Snapshot {
         with = "super::ids::optional_block_as_hex"
     )]
     pub outline: Option<BlockId>,
+}
+
+/// A snapshot of another repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Original {
+    /// The repository.
+    pub repository: RepoId,
+    /// The snapshot in it.
+    pub snapshot: SnapshotId,
 }
 
 /// The rows of a table, and of its partitions and children, that were wanted.

@@ -140,6 +140,62 @@ impl KnownTables {
     }
 }
 
+/// The blocks of a snapshot's lists. What hangs from a block that is nowhere is left out: whoever needs the blocks finds
+/// out.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// All of them.
+    pub lists: Vec<BlockId>,
+    /// Those that hold tables.
+    pub tables: Vec<BlockId>,
+    /// Whether tables are in an outline; snapshots of the first versions have none.
+    outlined: bool,
+}
+
+impl Parts {
+    /// Those of a snapshot.
+    pub fn of(reader: &Reader, snapshot: &Snapshot) -> Result<Self, RepoError> {
+        match &snapshot.outline {
+            Some(id) => {
+                let outline: Outline = read(reader, id)?;
+                let mut lists = vec![*id];
+                lists.extend(outline.lists);
+                lists.extend(&outline.tables);
+                Ok(Self {
+                    lists,
+                    tables: outline.tables,
+                    outlined: true,
+                })
+            }
+            None => {
+                let root: Root = read(reader, &snapshot.root)?;
+                Ok(Self {
+                    lists: Outline::of(snapshot.root, &root).lists,
+                    tables: root.tables,
+                    outlined: false,
+                })
+            }
+        }
+    }
+
+    /// The shards of the manifests of the tables in one of the blocks that hold tables.
+    pub fn shards(&self, reader: &Reader, block: &BlockId) -> Result<Vec<BlockId>, RepoError> {
+        Ok(if self.outlined {
+            let tables: Vec<OutlineTable> = read(reader, block)?;
+            tables
+                .into_iter()
+                .flat_map(|table| table.manifest)
+                .collect()
+        } else {
+            let tables: Vec<TableRecord> = read(reader, block)?;
+            tables
+                .into_iter()
+                .flat_map(|table| table.manifest)
+                .collect()
+        })
+    }
+}
+
 /// Calls `each` for every block a snapshot needs. Shards in `seen` were visited with another snapshot and are passed
 /// over; those visited are added. What hangs from a block that is nowhere cannot be visited: `each` is called for that
 /// block, and is to find out.
@@ -149,42 +205,19 @@ pub(super) fn visit(
     seen: &mut HashSet<BlockId>,
     each: &mut dyn FnMut(&BlockId) -> Result<(), RepoError>,
 ) -> Result<(), RepoError> {
-    let mut manifests: Vec<BlockId> = Vec::new();
-    match &snapshot.outline {
-        Some(id) => {
-            each(id)?;
-            let outline: Outline = read(reader, id)?;
-            for block in outline.lists.iter().chain(&outline.tables) {
-                each(block)?;
-            }
-            for block in &outline.tables {
-                if seen.insert(*block) {
-                    let tables: Vec<OutlineTable> = read(reader, block)?;
-                    manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
-                }
-            }
+    let parts = Parts::of(reader, snapshot)?;
+    parts.lists.iter().try_for_each(&mut *each)?;
+    for block in &parts.tables {
+        if !seen.insert(*block) {
+            continue;
         }
-        // From before there were outlines.
-        None => {
-            each(&snapshot.root)?;
-            let root: Root = read(reader, &snapshot.root)?;
-            for block in &Outline::of(snapshot.root, &root).lists {
-                each(block)?;
-            }
-            for block in &root.tables {
-                if seen.insert(*block) {
-                    let tables: Vec<TableRecord> = read(reader, block)?;
-                    manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
+        for shard in parts.shards(reader, block)? {
+            if seen.insert(shard) {
+                each(&shard)?;
+                let shard: ManifestShard = read(reader, &shard)?;
+                for reference in shard.segments.iter().flat_map(|segment| &segment.blocks) {
+                    each(&reference.id)?;
                 }
-            }
-        }
-    }
-    for shard in manifests {
-        if seen.insert(shard) {
-            each(&shard)?;
-            let shard: ManifestShard = read(reader, &shard)?;
-            for reference in shard.segments.iter().flat_map(|segment| &segment.blocks) {
-                each(&reference.id)?;
             }
         }
     }
@@ -192,7 +225,7 @@ pub(super) fn visit(
 }
 
 /// Reads a block, or nothing where it is nowhere.
-fn read<T: DeserializeOwned + Default>(reader: &Reader, id: &BlockId) -> Result<T, RepoError> {
+pub(super) fn read<T: DeserializeOwned + Default>(reader: &Reader, id: &BlockId) -> Result<T, RepoError> {
     match lists::read_value(reader, id) {
         Err(RepoError::MissingBlock { .. }) => Ok(T::default()),
         Err(error) if error.is_absent() => Ok(T::default()),

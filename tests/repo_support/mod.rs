@@ -202,6 +202,7 @@ pub fn finish_as(
         conditions: vec![],
         without_rows: vec![],
         cluster: None,
+        original: None,
         root: tree.root,
         outline: Some(tree.outline),
     };
