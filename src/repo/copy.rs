@@ -172,7 +172,7 @@ fn is_damage(error: &RepoError) -> bool {
             | RepoError::DamagedBlock { .. }
             | RepoError::MissingBlock { .. }
             | RepoError::Content { .. }
-            | RepoError::NoSnapshot { .. }
+            | RepoError::WithoutMember { .. }
     ) || matches!(error, RepoError::Store(error) if error.is_absent())
 }
 
@@ -220,8 +220,9 @@ impl Copy<'_> {
             .and_then(|cluster| cluster.databases.as_mut());
         for member in databases.into_iter().flatten() {
             let to = members.get(&member.snapshot);
-            member.snapshot = *to.ok_or_else(|| RepoError::NoSnapshot {
-                wanted: member.snapshot.to_string(),
+            member.snapshot = *to.ok_or_else(|| RepoError::WithoutMember {
+                database: member.database.clone(),
+                snapshot: member.snapshot,
             })?;
         }
         let known = match known {

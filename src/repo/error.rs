@@ -172,6 +172,16 @@ pub enum RepoError {
         /// How long.
         until: Protection,
     },
+    /// A database of a cluster could not be copied, and the cluster's snapshot names it.
+    #[error(
+        "its database {database}, snapshot {snapshot:.12}, could not be copied; mend that first"
+    )]
+    WithoutMember {
+        /// The database.
+        database: String,
+        /// Its snapshot.
+        snapshot: SnapshotId,
+    },
     /// The user stopped it.
     #[error("interrupted; run the same command again: what was done is not done twice")]
     Interrupted,
