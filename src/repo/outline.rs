@@ -225,7 +225,10 @@ pub(super) fn visit(
 }
 
 /// Reads a block, or nothing where it is nowhere.
-pub(super) fn read<T: DeserializeOwned + Default>(reader: &Reader, id: &BlockId) -> Result<T, RepoError> {
+pub(super) fn read<T: DeserializeOwned + Default>(
+    reader: &Reader,
+    id: &BlockId,
+) -> Result<T, RepoError> {
     match lists::read_value(reader, id) {
         Err(RepoError::MissingBlock { .. }) => Ok(T::default()),
         Err(error) if error.is_absent() => Ok(T::default()),

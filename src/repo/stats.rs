@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::ids::SnapshotId;
+use super::ids::{PackId, SnapshotId};
 use super::index::IndexSet;
 use super::model::{ManifestShard, Root, Snapshot, TableRecord};
-use super::outline::Parts;
+use super::outline::{self, Parts};
 use super::used::UsedBlocks;
-use super::{Reader, RepoError, Repository, index, lists, pack, parallel};
+use super::{Reader, RepoError, Repository, index, lists, pack, parallel, snapshots};
 use crate::rows::{BlockId, coders};
+use crate::store::Listed;
 
 /// Blocks that are looked at together by several threads.
 const BATCH: usize = 4096;
@@ -143,7 +144,7 @@ impl Counter<'_> {
             return Ok(*payload);
         }
         self.mark(id, growth);
-        let shard: ManifestShard = lists::read_value(self.reader, id)?;
+        let shard: ManifestShard = outline::read(self.reader, id)?;
         let mut payload = 0;
         for reference in shard.segments.iter().flat_map(|segment| &segment.blocks) {
             let len = u64::from(reference.payload_len);
@@ -158,27 +159,42 @@ impl Counter<'_> {
 }
 
 impl Repository {
-    /// Counts what the repository holds. An error if a snapshot, or a list of one, cannot be read.
+    /// Counts what the repository holds. What hangs from a list that is nowhere is not counted.
     pub fn stats(&self) -> Result<Stats, RepoError> {
-        let mut snapshots = self.snapshots()?;
-        if let Some(error) = snapshots.damaged.pop() {
-            return Err(error);
+        let mut snapshots = Vec::new();
+        for Listed { name, .. } in self.store.list(snapshots::PREFIX)? {
+            let Some(id) = snapshots::parse_name(&name) else {
+                continue;
+            };
+            match snapshots::load_with_copy(self, &id) {
+                Ok((stored, copy)) => snapshots.push((id, stored.snapshot, copy)),
+                // Forgotten since the listing.
+                Err(error) if error.is_absent() => {}
+                Err(error) => return Err(error),
+            }
         }
+        snapshots.sort_by_key(|(id, snapshot, _)| (snapshot.time, snapshot.finished, *id));
         let set = IndexSet::load(&*self.store, None)?;
         // Index first, packs second: what an index names was durable before it.
         let packs = pack::list(&*self.store)?;
-        let used = UsedBlocks::new(&set, |pack, size| packs.get(pack) == Some(&size), |_| false);
+        let there = |pack: &PackId, size| packs.get(pack) == Some(&size);
+        let used = UsedBlocks::new(&set.compacted()?, there, |_| false);
         let indexed = set.packs();
-        let reader = self.reader_with(set);
+        let reader = self.reader_with(set)?;
         let mut counter = Counter {
             reader: &reader,
             used,
             stats: Stats::default(),
             payload: HashMap::new(),
         };
-        let mut growths = Vec::with_capacity(snapshots.list.len());
-        for (id, snapshot) in &snapshots.list {
-            growths.push(counter.snapshot(*id, snapshot)?);
+        let mut growths = Vec::with_capacity(snapshots.len());
+        for (id, snapshot, copy) in &snapshots {
+            let mut growth = counter.snapshot(*id, snapshot)?;
+            // Those of the first versions have none.
+            if counter.used.find(copy).is_some() {
+                counter.mark(copy, &mut growth);
+            }
+            growths.push(growth);
         }
         let Counter {
             used, mut stats, ..
@@ -211,8 +227,8 @@ impl Repository {
     /// What the tables of a snapshot take, in order of name.
     pub fn table_stats(&self, snapshot: &Snapshot) -> Result<Vec<TableStats>, RepoError> {
         let set = IndexSet::load(&*self.store, None)?;
-        let places = UsedBlocks::new(&set, |_, _| true, |_| false);
-        let reader = self.reader_with(set);
+        let places = UsedBlocks::new(&set.compacted()?, |_, _| true, |_| false);
+        let reader = self.reader_with(set)?;
         let root: Root = lists::read_value(&reader, &snapshot.root)?;
         let mut stats = Vec::new();
         for block in &root.tables {
@@ -246,8 +262,8 @@ impl Repository {
         jobs: usize,
     ) -> Result<BTreeMap<&'static str, CoderStats>, RepoError> {
         let set = IndexSet::load(&*self.store, None)?;
-        let mut used = UsedBlocks::new(&set, |_, _| true, |_| false);
-        let reader = self.reader_with(set);
+        let mut used = UsedBlocks::new(&set.compacted()?, |_, _| true, |_| false);
+        let reader = self.reader_with(set)?;
         let mut stats: BTreeMap<&'static str, CoderStats> = BTreeMap::new();
         let mut look = |batch: &mut Vec<BlockId>| -> Result<(), RepoError> {
             let found = parallel::map(jobs, batch, |scratch, id| {

@@ -13,7 +13,6 @@ use pgtide::repo::outline::Tree;
 use pgtide::repo::{
     CheckOptions, CheckReport, Hex, PackGroup, ReadData, RepoError, Repository, SnapshotId, Writer,
     WriterOptions, WriterStats,
-    WriterOptions, WriterStats,
 };
 use pgtide::rows::{ColumnKind, Decoder, Effort, Encoder, Format, RowDigest, Shape};
 use pgtide::store::{LocalStore, Store};
