@@ -604,6 +604,39 @@ fn repositories_of_format_1_forget() {
 }
 
 #[test]
+fn the_dump_of_a_part_takes_the_place_of_no_other() {
+    let Some(server) = Server::find("17") else {
+        return;
+    };
+    let database = server.empty("retain_part");
+    database.sql("CREATE TABLE a (); CREATE TABLE b ()");
+    let repo = common::program::Repo::new();
+    let mut keep = Vec::new();
+    for options in [
+        &[][..],
+        &["-t", "a"],
+        &["-t", "b"],
+        &["-T", "a"],
+        &["--schema-only"],
+        &["--where", "a: true"],
+        &["-B"],
+    ] {
+        repo.dump(&database, options);
+        keep.push(repo.dump(&database, options));
+    }
+    let done = repo.local(&["forget", "--keep-last", "1"]).expect(0);
+    assert!(
+        done.stdout.contains("removed 7 snapshots; 7 stay"),
+        "{}",
+        done.stdout
+    );
+    let left = repo.local(&["snapshots", "--json"]).expect(0).json();
+    let left = left["snapshots"].as_array().unwrap().iter();
+    let left: Vec<&str> = left.map(|s| s["id"].as_str().unwrap()).collect();
+    assert_eq!(left, keep);
+}
+
+#[test]
 fn what_is_dumped_protected_stays() {
     let Some(server) = Server::find("17") else {
         return;

@@ -4,11 +4,15 @@ mod common;
 mod repo_support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use common::program::{Repo, run_in};
 use common::testbed::Server;
 use jiff::Timestamp;
-use pgtide::repo::SnapshotId;
+use pgtide::repo::lists::write_value;
+use pgtide::repo::model::{BlockRef, ManifestShard, Segment};
+use pgtide::repo::{PackGroup, SnapshotId};
+use pgtide::rows::{Effort, Format, RowDigest};
 use repo_support::*;
 
 fn listed(place: &Place, arguments: &[&str]) -> Vec<String> {
@@ -180,7 +184,19 @@ fn stats_count_every_byte_once() {
     for name in place.names("index/") {
         place.store.delete(&name).unwrap();
     }
-    assert!(repo.stats().is_err());
+    let lost = repo.stats().unwrap();
+    assert_eq!(
+        (lost.unindexed_packs, lost.unindexed_bytes),
+        (stats.packs, stats.pack_bytes)
+    );
+    assert!(lost.missing_blocks > 0);
+    let run = run_in(place.dir.path(), &["stats"]).expect(1);
+    let run = run.says(&["lead to blocks that are nowhere"]);
+    assert!(
+        run.stdout.contains("that a run left behind"),
+        "{}",
+        run.stdout
+    );
 }
 
 #[test]
@@ -353,5 +369,93 @@ fn a_diff_says_what_changed() {
         "+ INDEX public.grown_id",
     ] {
         assert!(shown.contains(line), "{line} is not in {shown}");
+    }
+}
+
+/// One table of very many tiny blocks.
+fn many_blocks(repo: &pgtide::repo::Repository, blocks: u64, first: u64, time: i64) -> SnapshotId {
+    let writer = repo.writer(Effort::Fast).unwrap();
+    let mut table = put_table(repo, &writer, "many", &[]).unwrap();
+    table.manifest.clear();
+    for shard in 0..blocks.div_ceil(1024) {
+        let mut segments = Vec::new();
+        for number in shard * 1024..blocks.min((shard + 1) * 1024) {
+            let payload = (number + first).to_le_bytes();
+            let id = repo.id_key().block_id(Format::Part, 0, &payload);
+            // As the coder writes it: the payload as it is.
+            let mut encoded = vec![
+                b'p',
+                b'g',
+                b'b',
+                1,
+                Format::Part as u8,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                8,
+                0,
+                0,
+                0,
+            ];
+            encoded.extend_from_slice(&payload);
+            writer.put(&PackGroup::Table(1), id, &encoded).unwrap();
+            let digest = RowDigest::default();
+            let reference = BlockRef {
+                id,
+                format: Format::Part,
+                payload_len: 8,
+                digest,
+            };
+            segments.push(Segment {
+                number: number as u32,
+                blocks: vec![reference],
+            });
+        }
+        let shard = ManifestShard { segments };
+        table
+            .manifest
+            .push(write_value(&writer, &PackGroup::Outline, &shard).unwrap());
+    }
+    table.payload_bytes = blocks * 8;
+    finish(writer, &[table], "host/db", time).unwrap()
+}
+
+#[test]
+#[ignore = "takes minutes, and gigabytes of disk"]
+fn ten_million_blocks_are_looked_at_in_little_memory() {
+    const BLOCKS: u64 = 10_000_000;
+    let place = Repo::new();
+    let store = Arc::new(pgtide::store::LocalStore::new(place.path()));
+    let repo = pgtide::repo::Repository::open(store).unwrap();
+    let first = many_blocks(&repo, BLOCKS, 0, 0);
+    many_blocks(&repo, BLOCKS / 10, 5, DAY);
+    let stats = place.local(&["stats", "--json"]).expect(0);
+    assert!(stats.json()["blocks"].as_u64().unwrap() > BLOCKS);
+    assert_eq!(stats.json()["unused_blocks"], 0);
+    let tables = place
+        .local(&["stats", "--tables", &first.to_string(), "--json"])
+        .expect(0);
+    assert_eq!(tables.json()["tables"][0]["blocks"], BLOCKS);
+    let forgotten = place
+        .local(&["forget", "--keep-last", "1", "--json"])
+        .expect(0);
+    let after = place.local(&["stats", "--json"]).expect(0);
+    assert!(after.json()["unused_blocks"].as_u64().unwrap() > BLOCKS * 8 / 10);
+    for (what, done) in [
+        ("stats", stats),
+        ("tables", tables),
+        ("forget", forgotten),
+        ("stats", after),
+    ] {
+        println!("{what}: {} MB", done.peak_bytes / 1_000_000);
+        assert!(
+            done.peak_bytes < 1_000_000_000,
+            "{what}: {}",
+            done.peak_bytes
+        );
     }
 }

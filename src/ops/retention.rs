@@ -185,13 +185,20 @@ pub struct Group {
     pub server: String,
     /// The database, or `(cluster)`, or `(globals)`.
     pub label: String,
-    /// What of it was wanted, if not all: sections, and rows of tables. A part never takes the place of the whole.
+    /// What of it was wanted, if not all: choice by name, sections, and rows of tables. A part never takes the place of the
+    /// whole, nor of another part.
     pub part: String,
 }
 
 impl Group {
     fn of(snapshot: &Snapshot) -> Self {
-        let mut part = snapshot.sections.clone();
+        let mut part = snapshot.chosen.clone();
+        part.extend(
+            snapshot
+                .sections
+                .iter()
+                .map(|name| format!("--section {name}")),
+        );
         let conditions = snapshot.conditions.iter();
         part.extend(conditions.map(|c| format!("{}.{} where {}", c.schema, c.table, c.condition)));
         Self {

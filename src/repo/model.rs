@@ -29,6 +29,9 @@ pub struct Snapshot {
     /// The sections that the dump was to have (`pre-data`, `data`, `post-data`); none listed means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<String>,
+    /// What was chosen or left out by name, an option each, sorted; nothing where all was wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<String>,
     /// Tables of which only some rows were wanted, without those whose parents are among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

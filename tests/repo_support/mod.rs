@@ -199,6 +199,7 @@ pub fn finish_as(
         totals: Totals::default(),
         warnings: vec![],
         sections: vec![],
+        chosen: vec![],
         conditions: vec![],
         without_rows: vec![],
         cluster: None,
