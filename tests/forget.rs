@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use common::program::{golden, run_in};
 use common::testbed::Server;
 use jiff::{SignedDuration, Timestamp};
-use pgtide::repo::{Protection, RepoError, Repository, SnapshotId};
+use pgtide::repo::{ObjectId, Protection, RepoError, Repository, SnapshotId};
 use pgtide::store::fault::{Fault, FaultStore};
 use pgtide::store::{Buffer, Listed, Store, StoreError, Upload};
 use repo_support::*;
@@ -196,6 +196,29 @@ fn sources_do_not_evict_each_other_and_filters_pick() {
     run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&repo).len(), 4);
     assert!(ids(&repo).contains(&schema));
+}
+
+#[test]
+fn a_hurt_snapshot_takes_the_place_of_no_whole_one() {
+    let place = Place::new();
+    let all = nights(&place, 5);
+    for hurt in [&all[1], &all[4]] {
+        let loss = serde_json::json!({"snapshot": hurt, "blocks": [], "more": true});
+        let record = serde_json::json!({
+            "time": "2026-01-01T00:00:00Z", "host": "h", "tool": "t", "event": {"hurt": loss}, "previous": [],
+        });
+        let body = record.to_string();
+        let line = format!("pgtide history 1 {}\n", ObjectId::of(body.as_bytes()));
+        let bytes = format!("{line}{body}");
+        let name = format!("history/{}", ObjectId::of(bytes.as_bytes()));
+        place.store.put(&name, bytes.as_bytes()).unwrap();
+    }
+    let done = run_in(place.dir.path(), &["forget", "--keep-last", "2"]).expect(0);
+    assert!(done.stdout.contains("db hurt"), "{}", done.stdout);
+    // Of the whole ones the last two, and both that are hurt.
+    assert_eq!(ids(&place.open()), [all[1], all[2], all[3], all[4]]);
+    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
+    assert_eq!(ids(&place.open()), all[3..]);
 }
 
 #[test]

@@ -84,18 +84,15 @@ impl Repository {
             let wanted = id.to_string();
             report.failed.push((id, RepoError::NoSnapshot { wanted }));
         }
-        let mut there: HashMap<Original, SnapshotId> = HashMap::new();
-        let mut copies: Vec<(Original, Snapshot)> = Vec::new();
+        let mut there: HashMap<Original, (SnapshotId, Snapshot)> = HashMap::new();
         for (id, snapshot) in target.snapshots()?.list {
-            let original = target.original(&id, &snapshot);
-            there.insert(original, id);
-            copies.push((original, snapshot));
+            there.insert(target.original(&id, &snapshot), (id, snapshot));
         }
         let reader = self.reader()?;
         let of = heads.len() + databases.len();
         for (number, (id, snapshot)) in (1..).zip(databases.into_iter().chain(heads)) {
             let original = self.original(id, snapshot);
-            if let Some(to) = there.get(&original) {
+            if let Some((to, _)) = there.get(&original) {
                 let (from, to) = (*id, *to);
                 report.copied.push(Copied {
                     from,
@@ -106,7 +103,7 @@ impl Repository {
             }
             let name = format!("{} {:.12}", snapshot.label(), id);
             progress.stage(&Stage::Database { name, number, of });
-            let known = self.counterpart(snapshot, &list, &copies);
+            let known = self.counterpart(snapshot, &list, &there);
             let copy = Copy {
                 source: &reader,
                 target,
@@ -122,8 +119,7 @@ impl Repository {
                 .collect();
             match copy.snapshot(snapshot, original, known, &members) {
                 Ok((to, snapshot, stored)) => {
-                    there.insert(original, to);
-                    copies.push((original, snapshot));
+                    there.insert(original, (to, snapshot));
                     let (from, stored) = (*id, Some(stored));
                     report.copied.push(Copied { from, to, stored });
                 }
@@ -147,20 +143,16 @@ impl Repository {
         &self,
         snapshot: &Snapshot,
         here: &'s [(SnapshotId, Snapshot)],
-        there: &'s [(Original, Snapshot)],
+        there: &'s HashMap<Original, (SnapshotId, Snapshot)>,
     ) -> Option<(&'s Snapshot, &'s Snapshot)> {
         let of = |other: &Snapshot| {
             other.source.server() == snapshot.source.server() && other.label() == snapshot.label()
         };
-        let pairs = here
-            .iter()
-            .filter(|(_, other)| of(other))
-            .filter_map(|(id, other)| {
-                let original = self.original(id, other);
-                let (_, copy) = there.iter().find(|(found, _)| *found == original)?;
-                Some((other, copy))
-            });
-        pairs.last()
+        let mut newest = here.iter().rev().filter(|(_, other)| of(other));
+        newest.find_map(|(id, other)| {
+            let (_, copy) = there.get(&self.original(id, other))?;
+            Some((other, copy))
+        })
     }
 }
 

@@ -272,8 +272,10 @@ mod tests {
     }
 
     fn found(records: Vec<HistoryRecord>) -> Option<Protection> {
-        let mut history = History::default();
-        history.records = (1..).map(|n: u8| Hex([n; 32])).zip(records).collect();
+        let history = History {
+            records: (1..).map(|n: u8| Hex([n; 32])).zip(records).collect(),
+            ..History::default()
+        };
         history.protections().get(&S).copied()
     }
 
