@@ -39,13 +39,15 @@ mod tests {
     #[test]
     fn all_bytes_of_a_block_are_some_coders() {
         let mut payload = Vec::new();
-        for n in 0..1000 {
-            payload.extend_from_slice(format!("{n}\t{}\t\\N\tx\n", n % 7).as_bytes());
+        for n in 0u32..1000 {
+            payload.extend_from_slice(&[0, 3, 0, 0, 0, 4]);
+            payload.extend_from_slice(&n.wrapping_mul(0x9e37_79b9).to_be_bytes());
+            payload.extend_from_slice(b"\0\0\0\x04same\xff\xff\xff\xff");
         }
         let mut encoded = Vec::new();
-        let kinds = [ColumnKind::Text; 4];
+        let kinds = [ColumnKind::Int32, ColumnKind::Text, ColumnKind::Text];
         Encoder::new(Effort::Fast)
-            .encode(Format::Text, &kinds, 4, &payload, &mut encoded)
+            .encode(Format::Binary, &kinds, 3, &payload, &mut encoded)
             .unwrap();
         let (mut names, mut bytes) = (Vec::new(), 0);
         coders(&encoded, |name, len| {
@@ -54,8 +56,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(bytes, encoded.len() as u64 - 16);
-        assert_eq!(names.len(), 4);
-        assert_eq!(names[1..], ["dictionary", "constant", "constant"]);
+        assert_eq!(names, ["pco i32", "constant", "all NULL"]);
         Encoder::new(Effort::Fast)
             .encode(Format::Other, &[], 0, b"x", &mut encoded)
             .unwrap();
