@@ -6,23 +6,13 @@ mod repo_support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use common::program::{Done, finish, golden, pgtide};
+use common::program::{golden, run_in};
 use common::testbed::Server;
 use jiff::{SignedDuration, Timestamp};
-use pgtide::repo::model::{Cluster, Member};
-use pgtide::repo::{Hex, Protection, RepoError, Repository, SnapshotId};
+use pgtide::repo::{ObjectId, Protection, RepoError, Repository, SnapshotId};
 use pgtide::store::fault::{Fault, FaultStore};
 use pgtide::store::{Buffer, Listed, Store, StoreError, Upload};
 use repo_support::*;
-
-const DAY: i64 = 86_400;
-
-fn run(place: &Place, arguments: &[&str]) -> Done {
-    let mut command = pgtide(arguments);
-    command.env("PGTIDE_REPO", place.dir.path());
-    command.env("TZ", "UTC");
-    finish(command)
-}
 
 fn ids(repo: &Repository) -> Vec<SnapshotId> {
     repo.snapshots()
@@ -33,55 +23,13 @@ fn ids(repo: &Repository) -> Vec<SnapshotId> {
         .collect()
 }
 
-/// A small database as of that day.
-fn content(day: i64) -> Database {
-    let mut database = database(2, 2, 3_000);
-    database[0].1[0] = payload(day as u64 + 500, 3_000);
-    database
-}
-
-/// Snapshots of one database, one a day.
-fn nights(place: &Place, days: i64) -> Vec<SnapshotId> {
-    let repo = place.open();
-    (0..days)
-        .map(|day| dump(&repo, &content(day), day * DAY).unwrap().0)
-        .collect()
-}
-
-/// The dump of a cluster with two databases: theirs, and its own.
-fn cluster(repo: &Repository, time: i64) -> [SnapshotId; 3] {
-    let run = Hex([time as u8 + 1; 16]);
-    let member = |name: &str| {
-        let source = format!("host/{name}");
-        dump_as(repo, &content(time), &source, time, |snapshot| {
-            snapshot.cluster = Some(Cluster {
-                run,
-                databases: None,
-            });
-        })
-        .unwrap()
-    };
-    let (a, b) = (member("a"), member("b"));
-    let whole = dump_as(repo, &vec![], "host/", time + 1, |snapshot| {
-        let member = |name: &str, snapshot| Member {
-            database: name.into(),
-            snapshot,
-        };
-        snapshot.cluster = Some(Cluster {
-            run,
-            databases: Some(vec![member("a", a), member("b", b)]),
-        });
-    });
-    [a, b, whole.unwrap()]
-}
-
 #[test]
 fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
     let place = Place::new();
     let all = nights(&place, 20);
     let before = place.names("");
-    let dry = run(
-        &place,
+    let dry = run_in(
+        place.dir.path(),
         &[
             "forget",
             "--keep-daily",
@@ -93,8 +41,8 @@ fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
     )
     .expect(0);
     assert_eq!(place.names(""), before);
-    let json = run(
-        &place,
+    let json = run_in(
+        place.dir.path(),
         &[
             "forget",
             "--keep-daily",
@@ -139,8 +87,8 @@ fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
         dry.stdout
     );
 
-    let done = run(
-        &place,
+    let done = run_in(
+        place.dir.path(),
         &["forget", "--keep-daily", "3", "--keep-weekly", "2"],
     )
     .expect(0);
@@ -151,8 +99,8 @@ fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
     );
     assert_eq!(ids(&place.open()), all[17..]);
     assert_clean(&place.open(), "forgotten");
-    let again = run(
-        &place,
+    let again = run_in(
+        place.dir.path(),
         &["forget", "--keep-daily", "3", "--keep-weekly", "2"],
     )
     .expect(0);
@@ -173,22 +121,22 @@ fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
 #[test]
 fn wrong_usage_is_refused_before_anything_is_opened() {
     let place = Place::empty();
-    run(&place, &["forget"])
+    run_in(place.dir.path(), &["forget"])
         .expect(2)
         .says(&["nothing says which snapshots are to stay", "hint:"]);
-    run(&place, &["forget", "--keep-daily", "0"]).expect(2);
-    run(&place, &["forget", "--host", "h"]).expect(2);
-    run(&place, &["forget", "abcd", "--keep-last", "1"])
+    run_in(place.dir.path(), &["forget", "--keep-daily", "0"]).expect(2);
+    run_in(place.dir.path(), &["forget", "--host", "h"]).expect(2);
+    run_in(place.dir.path(), &["forget", "abcd", "--keep-last", "1"])
         .expect(2)
         .says(&["forget twice"]);
-    run(&place, &["forget", "abcd", "--tag", "t"]).expect(2);
-    run(&place, &["forget", "--keep-last", "-1"]).expect(2);
-    run(&place, &["forget", "--keep-within", "5min"])
+    run_in(place.dir.path(), &["forget", "abcd", "--tag", "t"]).expect(2);
+    run_in(place.dir.path(), &["forget", "--keep-last", "-1"]).expect(2);
+    run_in(place.dir.path(), &["forget", "--keep-within", "5min"])
         .expect(2)
         .says(&["7y5m3d12h"]);
-    run(&place, &["forget", "--keep-last", "1"]).expect(10);
-    run(
-        &place,
+    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(10);
+    run_in(
+        place.dir.path(),
         &["protect", "abcd", "--for", "1y", "--until", "2090-01-01"],
     )
     .expect(2);
@@ -223,7 +171,7 @@ fn sources_do_not_evict_each_other_and_filters_pick() {
     // The schema alone is no successor of a whole dump.
     let schema = one("h1/a", 5, None, None, &["pre-data"]);
     let removed = |arguments: &[&str]| -> BTreeSet<String> {
-        let json = run(&place, arguments).expect(0).json();
+        let json = run_in(place.dir.path(), arguments).expect(0).json();
         json["snapshots"]
             .as_array()
             .unwrap()
@@ -245,9 +193,32 @@ fn sources_do_not_evict_each_other_and_filters_pick() {
     // Of those with the tag it is the newest.
     assert_eq!(with(&["--tag", "x"]), set(&[]));
     assert_eq!(with(&["--keep-tag", "x"]), set(&[here[0], twice[0]]));
-    run(&place, &["forget", "--keep-last", "1"]).expect(0);
+    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&repo).len(), 4);
     assert!(ids(&repo).contains(&schema));
+}
+
+#[test]
+fn a_hurt_snapshot_takes_the_place_of_no_whole_one() {
+    let place = Place::new();
+    let all = nights(&place, 5);
+    for hurt in [&all[1], &all[4]] {
+        let loss = serde_json::json!({"snapshot": hurt, "blocks": [], "more": true});
+        let record = serde_json::json!({
+            "time": "2026-01-01T00:00:00Z", "host": "h", "tool": "t", "event": {"hurt": loss}, "previous": [],
+        });
+        let body = record.to_string();
+        let line = format!("pgtide history 1 {}\n", ObjectId::of(body.as_bytes()));
+        let bytes = format!("{line}{body}");
+        let name = format!("history/{}", ObjectId::of(bytes.as_bytes()));
+        place.store.put(&name, bytes.as_bytes()).unwrap();
+    }
+    let done = run_in(place.dir.path(), &["forget", "--keep-last", "2"]).expect(0);
+    assert!(done.stdout.contains("db hurt"), "{}", done.stdout);
+    // Of the whole ones the last two, and both that are hurt.
+    assert_eq!(ids(&place.open()), [all[1], all[2], all[3], all[4]]);
+    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
+    assert_eq!(ids(&place.open()), all[3..]);
 }
 
 #[test]
@@ -257,7 +228,7 @@ fn a_cluster_goes_with_its_databases_and_they_not_without_it() {
     let old = cluster(&repo, 0);
     let new = cluster(&repo, DAY);
     let short = old[0].to_string();
-    run(&place, &["forget", &short])
+    run_in(place.dir.path(), &["forget", &short])
         .expect(1)
         .says(&["is a part of the cluster's snapshot", "forget that one"]);
     assert!(matches!(
@@ -265,15 +236,15 @@ fn a_cluster_goes_with_its_databases_and_they_not_without_it() {
         Err(RepoError::ClusterStays { .. })
     ));
     assert_eq!(ids(&repo).len(), 6);
-    run(&place, &["forget", "--keep-last", "1"]).expect(0);
+    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&repo).into_iter().collect::<BTreeSet<_>>(), new.into());
     assert_clean(&repo, "a cluster less");
     // The last, named, goes too.
-    run(&place, &["forget", &new[2].to_string()[..12]]).expect(0);
+    run_in(place.dir.path(), &["forget", &new[2].to_string()[..12]]).expect(0);
     assert_eq!(ids(&repo), []);
     assert_clean(&repo, "none left");
     assert!(
-        run(&place, &["forget", "--keep-last", "1"])
+        run_in(place.dir.path(), &["forget", "--keep-last", "1"])
             .expect(0)
             .stdout
             .contains("nothing to remove")
@@ -288,17 +259,21 @@ fn a_protected_snapshot_stays_until_it_is_released() {
     let [first, second, ..] = all[..] else {
         panic!()
     };
-    let done = run(&place, &["protect", &first.to_string(), "--for", "7y"]).expect(0);
+    let done = run_in(
+        place.dir.path(),
+        &["protect", &first.to_string(), "--for", "7y"],
+    )
+    .expect(0);
     assert!(
         done.stdout.contains("the storage itself has no lock"),
         "{}",
         done.stdout
     );
-    run(&place, &["protect", &second.to_string()]).expect(0);
-    run(&place, &["forget", &first.to_string()])
+    run_in(place.dir.path(), &["protect", &second.to_string()]).expect(0);
+    run_in(place.dir.path(), &["forget", &first.to_string()])
         .expect(1)
         .says(&["is protected until", "--release"]);
-    let done = run(&place, &["forget", "--keep-last", "1"]).expect(0);
+    let done = run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
     assert!(
         done.stdout.contains("protected until 20"),
         "{}",
@@ -313,8 +288,8 @@ fn a_protected_snapshot_stays_until_it_is_released() {
     assert_eq!(repo.protections().unwrap().len(), 2);
     assert_eq!(repo.protections().unwrap()[&second], Protection::Forever);
 
-    run(
-        &place,
+    run_in(
+        place.dir.path(),
         &[
             "protect",
             "--release",
@@ -323,21 +298,21 @@ fn a_protected_snapshot_stays_until_it_is_released() {
         ],
     )
     .expect(0);
-    run(&place, &["forget", "--keep-last", "1"]).expect(0);
+    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&repo), [all[3]]);
     assert_clean(&repo, "released");
     // One whose time has passed is not protected.
     repo.protect(&[all[3]], Some(Timestamp::UNIX_EPOCH))
         .unwrap();
     assert!(repo.protections().unwrap().is_empty());
-    run(
-        &place,
+    run_in(
+        place.dir.path(),
         &["protect", &all[3].to_string(), "--until", "2001-01-01"],
     )
     .expect(2)
     .says(&["is in the past"]);
     repo.forget(&[all[3]]).unwrap();
-    run(&place, &["protect", &all[3].to_string()])
+    run_in(place.dir.path(), &["protect", &all[3].to_string()])
         .expect(1)
         .says(&["there is no snapshot"]);
 }
@@ -354,7 +329,7 @@ fn protecting_a_cluster_protects_its_databases() {
         protected.snapshots.iter().copied().collect::<BTreeSet<_>>(),
         old.into()
     );
-    run(&place, &["forget", "--keep-last", "1"]).expect(0);
+    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&repo).len(), 6);
     assert!(matches!(
         repo.forget(&[old[2]]),
@@ -393,7 +368,7 @@ fn nothing_is_forgotten_where_something_may_be_hidden() {
             }
         }
         assert!(repo.protect(&all[..1], None).is_err());
-        run(&place, &["forget", "--keep-last", "1"])
+        run_in(place.dir.path(), &["forget", "--keep-last", "1"])
             .expect(1)
             .says(&["pgtide repair"]);
         assert_eq!(place.names(""), before);
@@ -649,6 +624,39 @@ fn repositories_of_format_1_forget() {
     repo.local(&["forget", &id]).expect(0);
     repo.local(&["check"]).expect(0);
     repo.local(&["show", &id]).expect(1);
+}
+
+#[test]
+fn the_dump_of_a_part_takes_the_place_of_no_other() {
+    let Some(server) = Server::find("17") else {
+        return;
+    };
+    let database = server.empty("retain_part");
+    database.sql("CREATE TABLE a (); CREATE TABLE b ()");
+    let repo = common::program::Repo::new();
+    let mut keep = Vec::new();
+    for options in [
+        &[][..],
+        &["-t", "a"],
+        &["-t", "b"],
+        &["-T", "a"],
+        &["--schema-only"],
+        &["--where", "a: true"],
+        &["-B"],
+    ] {
+        repo.dump(&database, options);
+        keep.push(repo.dump(&database, options));
+    }
+    let done = repo.local(&["forget", "--keep-last", "1"]).expect(0);
+    assert!(
+        done.stdout.contains("removed 7 snapshots; 7 stay"),
+        "{}",
+        done.stdout
+    );
+    let left = repo.local(&["snapshots", "--json"]).expect(0).json();
+    let left = left["snapshots"].as_array().unwrap().iter();
+    let left: Vec<&str> = left.map(|s| s["id"].as_str().unwrap()).collect();
+    assert_eq!(left, keep);
 }
 
 #[test]

@@ -503,8 +503,8 @@ proptest! {
             let stay: Vec<&&Candidate> = of_group.iter().filter(|c| kept.contains(&c.id)).collect();
             prop_assert_eq!(stay.len(), names.len().min(n as usize));
             for one in stay {
-                let of_period = of_group.iter().filter(|c| name(period, c.time, &zone) == name(period, one.time, &zone));
-                prop_assert_eq!(of_period.last().map(|c| c.id), Some(one.id));
+                let mut of_period = of_group.iter().filter(|c| name(period, c.time, &zone) == name(period, one.time, &zone));
+                prop_assert_eq!(of_period.next_back().map(|c| c.id), Some(one.id));
             }
         }
     }

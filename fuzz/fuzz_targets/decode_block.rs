@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgtide::rows::{Decoder, MAX_PAYLOAD, read_header};
+use pgtide::rows::{Decoder, MAX_PAYLOAD, coders, read_header};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut out = Vec::new();
@@ -10,8 +10,12 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(info) => {
             assert_eq!(read_header(bytes).as_ref(), Ok(&info));
             assert_eq!(out.len(), info.payload_len as usize);
+            assert_eq!(coders(bytes, |_, _| ()), Ok(()));
         }
-        Err(_) => assert!(out.is_empty()),
+        Err(_) => {
+            assert!(out.is_empty());
+            let _ = coders(bytes, |_, _| ());
+        }
     }
     assert!(out.capacity() <= MAX_PAYLOAD);
 });

@@ -79,7 +79,7 @@ struct Keep {
     within_yearly: Option<Duration>,
     /// All with this tag (repeatable)
     #[arg(long = "keep-tag", value_name = "TAG")]
-    tags: Vec<String>,
+    keep_tags: Vec<String>,
 }
 
 impl Keep {
@@ -109,7 +109,7 @@ impl Keep {
                 .zip(durations)
                 .filter_map(of_duration)
                 .collect(),
-            tags: self.tags.clone(),
+            tags: self.keep_tags.clone(),
         }
     }
 }
@@ -118,6 +118,8 @@ impl Keep {
 struct Row<'a> {
     id: SnapshotId,
     snapshot: &'a Snapshot,
+    /// What of the database it is of, if not all.
+    part: String,
     /// Why it stays.
     reasons: Vec<Reason>,
     goes: bool,
@@ -202,11 +204,17 @@ fn by_rules<'a>(inventory: &'a Inventory, policy: &Policy, filter: &Filter) -> V
         Timestamp::now(),
         &TimeZone::system(),
     );
-    let verdicts = plans.into_iter().flat_map(|plan| plan.verdicts);
-    let rows = verdicts.filter_map(|verdict| {
+    let verdicts = plans.into_iter().flat_map(|plan| {
+        let part = plan.group.part;
+        plan.verdicts
+            .into_iter()
+            .map(move |verdict| (part.clone(), verdict))
+    });
+    let rows = verdicts.filter_map(|(part, verdict)| {
         Some(Row {
             id: verdict.id,
             snapshot: snapshots.get(&verdict.id)?,
+            part,
             goes: verdict.reasons.is_empty(),
             reasons: verdict.reasons,
         })
@@ -226,6 +234,7 @@ fn by_name<'a>(
     let rows = rows.map(|(id, snapshot)| Row {
         id: *id,
         snapshot,
+        part: String::new(),
         reasons: Vec::new(),
         goes: true,
     });
@@ -244,7 +253,10 @@ fn table(rows: &[Row<'_>]) {
                 render::short(&row.id),
                 render::time(row.snapshot.time),
                 format!("{}:{}", row.snapshot.source.host, row.snapshot.source.port),
-                row.snapshot.label().to_owned(),
+                match row.part.as_str() {
+                    "" => row.snapshot.label().to_owned(),
+                    part => format!("{} {part}", row.snapshot.label()),
+                },
                 row.snapshot.tags.join(","),
                 reasons.collect::<Vec<_>>().join(", "),
             ]
@@ -263,6 +275,7 @@ fn document(dry_run: bool, rows: &[Row<'_>], removed: &[SnapshotId]) -> serde_js
             "host": row.snapshot.source.host,
             "port": row.snapshot.source.port,
             "database": row.snapshot.label(),
+            "part": row.part,
             "tags": row.snapshot.tags,
             "keep": !row.goes,
             "reasons": reasons,

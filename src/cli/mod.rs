@@ -8,6 +8,8 @@ macro_rules! outln {
 mod check;
 mod cluster;
 mod common;
+mod copy;
+mod diff;
 mod dump;
 mod export;
 mod forget;
@@ -23,6 +25,7 @@ mod restore;
 mod selection;
 mod show;
 mod snapshots;
+mod stats;
 
 use std::process::ExitCode;
 
@@ -36,7 +39,7 @@ use clap::{ArgAction, Parser, Subcommand};
     disable_help_flag = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Exit codes:\n   0  done\n   1  failed\n   2  wrong usage\n   3  done, but something failed and is listed\n  10  no repository\n  11  in use by others\n  20  a check found a difference\n\nNote that -h is the host, as in every PostgreSQL tool; \"pgtide COMMAND -?\" explains a command."
+    after_help = "Exit codes:\n   0  done\n   1  failed\n   2  wrong usage\n   3  done, but something failed and is listed\n  10  no repository\n  11  in use by others\n  20  a check or a comparison found a difference\n\nNote that -h is the host, as in every PostgreSQL tool; \"pgtide COMMAND -?\" explains a command."
 )]
 struct Cli {
     /// Print help
@@ -62,6 +65,12 @@ enum Command {
     Show(show::Args),
     /// List what of a snapshot can be picked, as pg_restore -l does
     List(Box<list::Args>),
+    /// Show what a repository holds: sizes, deduplication, growth, and by table and coder
+    Stats(stats::Args),
+    /// Show what changed from one snapshot to another
+    Diff(diff::Args),
+    /// Copy snapshots into another repository, without the database
+    Copy(copy::Args),
     /// Remove snapshots by rules: so many days, weeks, months
     Forget(Box<forget::Args>),
     /// Protect snapshots from forget
@@ -91,6 +100,9 @@ pub fn main() -> ExitCode {
         Command::Snapshots(args) => snapshots::run(&args),
         Command::Show(args) => show::run(&args),
         Command::List(args) => list::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Copy(args) => copy::run(&args),
         Command::Forget(args) => forget::run(&args),
         Command::Protect(args) => protect::run(&args),
         Command::Check(args) => check::run(&args),
@@ -121,7 +133,7 @@ pub enum Exit {
     NoRepository = 10,
     /// Others use it.
     Busy = 11,
-    /// A check found a difference.
+    /// A check or a comparison found a difference.
     Difference = 20,
 }
 

@@ -37,6 +37,14 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// How many times as large: `3.4x`.
+pub fn factor(large: u64, small: u64) -> String {
+    match small {
+        0 => "-".to_owned(),
+        _ => format!("{:.1}x", large as f64 / small as f64),
+    }
+}
+
 /// A count with thousands separated: `21,600,000`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -163,6 +171,8 @@ mod tests {
         assert_eq!(bytes(999_600), "1.00 MB");
         assert_eq!(count(21_600_000), "21,600,000");
         assert_eq!(count(12), "12");
+        assert_eq!(factor(12, 5), "2.4x");
+        assert_eq!(factor(12, 0), "-");
         assert_eq!(counts(1, 0, 0), "1 table");
         assert_eq!(counts(3, 1, 60), "3 tables, 1 hypertable with 60 chunks");
         assert_eq!(counts(0, 2, 1), "2 hypertables with 1 chunk");

@@ -154,6 +154,12 @@ pub fn run(
         add(&mut totals, &report.snapshot.totals);
     }
     totals.seconds = began.elapsed().as_secs_f64();
+    let excluded = cluster.exclude.iter();
+    let mut chosen: Vec<String> = excluded
+        .map(|p| format!("--exclude-database {p}"))
+        .collect();
+    chosen.extend(options.selection.chosen());
+    chosen.sort();
     let snapshot = Snapshot {
         time: now,
         finished: now,
@@ -164,12 +170,14 @@ pub fn run(
         totals,
         warnings,
         sections: Vec::new(),
+        chosen,
         conditions: Vec::new(),
         without_rows: Vec::new(),
         cluster: Some(Cluster {
             run,
             databases: Some(members),
         }),
+        original: None,
         root: tree.root,
         outline: Some(tree.outline),
     };

@@ -451,9 +451,11 @@ fn dump(
             let names = selection.sections.names().into_iter();
             names.map(str::to_owned).collect()
         },
+        chosen: [selection.chosen(), options.part.chosen()].concat(),
         conditions,
         without_rows: read.without_rows,
         cluster: options.cluster.clone(),
+        original: None,
         root: tree.root,
         outline: Some(tree.outline),
     };

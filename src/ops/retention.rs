@@ -185,13 +185,23 @@ pub struct Group {
     pub server: String,
     /// The database, or `(cluster)`, or `(globals)`.
     pub label: String,
-    /// What of it was wanted, if not all: sections, and rows of tables. A part never takes the place of the whole.
+    /// What of it there is, if not all: whether it is hurt, what was chosen by name, sections, and rows of tables. A part
+    /// never takes the place of the whole, nor of another part.
     pub part: String,
 }
 
 impl Group {
-    fn of(snapshot: &Snapshot) -> Self {
-        let mut part = snapshot.sections.clone();
+    fn of(snapshot: &Snapshot, hurt: bool) -> Self {
+        let mut part = snapshot.chosen.clone();
+        if hurt {
+            part.insert(0, "hurt".to_owned());
+        }
+        part.extend(
+            snapshot
+                .sections
+                .iter()
+                .map(|name| format!("--section {name}")),
+        );
         let conditions = snapshot.conditions.iter();
         part.extend(conditions.map(|c| format!("{}.{} where {}", c.schema, c.table, c.condition)));
         Self {
@@ -226,11 +236,17 @@ pub struct Candidate {
 impl Candidate {
     /// All snapshots of an inventory.
     pub fn of(inventory: &Inventory) -> Vec<Self> {
+        // A cluster is hurt if one of its databases is.
+        let hurt = |id: &SnapshotId, snapshot: &Snapshot| {
+            let members = snapshot.databases().unwrap_or_default();
+            let mut ids = members.iter().map(|member| &member.snapshot).chain([id]);
+            ids.any(|id| inventory.hurt.contains(id))
+        };
         let candidates = inventory.list.iter().map(|(id, snapshot)| Self {
             id: *id,
             time: snapshot.time,
             finished: snapshot.finished,
-            group: Group::of(snapshot),
+            group: Group::of(snapshot, hurt(id, snapshot)),
             tags: snapshot.tags.clone(),
             protection: inventory.protections.get(id).copied(),
             run: snapshot.cluster.as_ref().map(|cluster| cluster.run),

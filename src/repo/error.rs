@@ -181,6 +181,19 @@ pub enum RepoError {
         /// How long.
         until: Protection,
     },
+    /// A database of a cluster could not be copied, and the cluster's snapshot names it.
+    #[error(
+        "its database {database}, snapshot {snapshot:.12}, could not be copied; mend that first"
+    )]
+    WithoutMember {
+        /// The database.
+        database: String,
+        /// Its snapshot.
+        snapshot: SnapshotId,
+    },
+    /// The user stopped it.
+    #[error("interrupted; run the same command again: what was done is not done twice")]
+    Interrupted,
     /// A database of a cluster was to be forgotten without the cluster.
     #[error(
         "snapshot {snapshot:.12} is a part of the cluster's snapshot {cluster:.12}; forget that one, and its databases go with it"

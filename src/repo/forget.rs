@@ -22,6 +22,8 @@ pub struct Inventory {
     pub list: Vec<(SnapshotId, Snapshot)>,
     /// Those that are protected now.
     pub protections: BTreeMap<SnapshotId, Protection>,
+    /// Those that a repair found to lack blocks.
+    pub hurt: BTreeSet<SnapshotId>,
     pub(super) history: History,
 }
 
@@ -158,6 +160,7 @@ impl Repository {
         Ok(Inventory {
             list,
             protections,
+            hurt: history.losses().into_keys().collect(),
             history,
         })
     }

@@ -10,6 +10,8 @@ mod bytes;
 mod check;
 mod complete;
 mod config;
+mod copy;
+mod diff;
 mod error;
 mod forget;
 mod history;
@@ -20,6 +22,7 @@ pub mod model;
 mod moved;
 pub mod outline;
 mod pack;
+mod parallel;
 mod protect;
 mod prune;
 mod reader;
@@ -27,6 +30,7 @@ mod record;
 mod repair;
 mod session;
 mod snapshots;
+mod stats;
 mod used;
 mod writer;
 
@@ -39,6 +43,8 @@ pub use check::{
     CheckOptions, CheckPhase, CheckProgress, CheckReport, Hurt, Problem, ProblemKind, ReadData,
 };
 pub use config::{Config, Features, Operation};
+pub use copy::{Copied, CopyOptions, CopyReport};
+pub use diff::{BlockChanges, compare_blocks};
 pub use error::RepoError;
 pub use forget::Inventory;
 pub use history::{Event, HistoryRecord, Loss};
@@ -49,6 +55,7 @@ pub use reader::Reader;
 pub use repair::{RepairOptions, RepairReport};
 pub use session::{Beat, SessionRecord, Tombstone};
 pub use snapshots::Snapshots;
+pub use stats::{CoderStats, Growth, Stats, TableStats};
 pub use writer::{PackGroup, Stored, Writer, WriterOptions, WriterStats};
 
 /// The parsers of stored bytes, for fuzzing: none may panic or allocate without bound.

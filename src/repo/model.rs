@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Hex, SnapshotId};
+use super::ids::{Hex, RepoId, SnapshotId};
 use crate::rows::{BlockId, ColumnKind, Format, RowDigest, Shape};
 
 /// One stored dump: the commit point, stored as JSON in `snapshots/<id>`.
@@ -29,6 +29,9 @@ pub struct Snapshot {
     /// The sections that the dump was to have (`pre-data`, `data`, `post-data`); none listed means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<String>,
+    /// What was chosen or left out by name, an option each, sorted; nothing where all was wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<String>,
     /// Tables of which only some rows were wanted, without those whose parents are among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -38,6 +41,9 @@ pub struct Snapshot {
     /// Its place in the dump of a cluster, if it was taken in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
+    /// The snapshot that this is a copy of, if it came from another repository; of a copy's copy the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<Original>,
     /// The block that holds the [`Root`].
     #[serde(with = "super::ids::block_as_hex")]
     pub root: BlockId,
@@ -48,6 +54,15 @@ pub struct Snapshot {
         with = "super::ids::optional_block_as_hex"
     )]
     pub outline: Option<BlockId>,
+}
+
+/// A snapshot of another repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Original {
+    /// The repository.
+    pub repository: RepoId,
+    /// The snapshot in it.
+    pub snapshot: SnapshotId,
 }
 
 /// The rows of a table, and of its partitions and children, that were wanted.

@@ -140,6 +140,70 @@ impl KnownTables {
     }
 }
 
+/// The blocks of a snapshot's lists. What hangs from a block that is nowhere is left out: whoever needs the blocks finds
+/// out.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// All of them.
+    pub lists: Vec<BlockId>,
+    /// Those that hold tables.
+    pub tables: Vec<BlockId>,
+    /// Whether tables are in an outline; snapshots of the first versions have none.
+    outlined: bool,
+}
+
+impl Parts {
+    /// Those of a snapshot, by its outline if that can be had.
+    pub fn of(reader: &Reader, snapshot: &Snapshot) -> Result<Self, RepoError> {
+        let outline = match &snapshot.outline {
+            Some(id) => read_if_there::<Outline>(reader, id)?.map(|outline| (id, outline)),
+            None => None,
+        };
+        let Some((id, outline)) = outline else {
+            return Self::of_tree(reader, snapshot);
+        };
+        let mut lists = vec![*id];
+        lists.extend(outline.lists);
+        lists.extend(&outline.tables);
+        Ok(Self {
+            lists,
+            tables: outline.tables,
+            outlined: true,
+        })
+    }
+
+    /// Those of a snapshot by its tree, with the outline that it should have.
+    fn of_tree(reader: &Reader, snapshot: &Snapshot) -> Result<Self, RepoError> {
+        let root: Root = read(reader, &snapshot.root)?;
+        let mut lists = Outline::of(snapshot.root, &root).lists;
+        lists.extend(snapshot.outline);
+        Ok(Self {
+            lists,
+            tables: root.tables,
+            outlined: false,
+        })
+    }
+
+    /// The shards of the manifests of the tables in one of the blocks that hold tables.
+    pub fn shards(&self, reader: &Reader, block: &BlockId) -> Result<Vec<BlockId>, RepoError> {
+        Ok(self.shards_if_there(reader, block)?.unwrap_or_default())
+    }
+
+    fn shards_if_there(
+        &self,
+        reader: &Reader,
+        block: &BlockId,
+    ) -> Result<Option<Vec<BlockId>>, RepoError> {
+        Ok(if self.outlined {
+            let tables = read_if_there::<Vec<OutlineTable>>(reader, block)?;
+            tables.map(|tables| tables.into_iter().flat_map(|t| t.manifest).collect())
+        } else {
+            let tables = read_if_there::<Vec<TableRecord>>(reader, block)?;
+            tables.map(|tables| tables.into_iter().flat_map(|t| t.manifest).collect())
+        })
+    }
+}
+
 /// Calls `each` for every block a snapshot needs. Shards in `seen` were visited with another snapshot and are passed
 /// over; those visited are added. What hangs from a block that is nowhere cannot be visited: `each` is called for that
 /// block, and is to find out. Where a part of the outline is nowhere, the tree itself is followed as well.
@@ -149,59 +213,57 @@ pub(super) fn visit(
     seen: &mut HashSet<BlockId>,
     each: &mut dyn FnMut(&BlockId) -> Result<(), RepoError>,
 ) -> Result<(), RepoError> {
-    let mut manifests: Vec<BlockId> = Vec::new();
-    let mut whole = false;
-    if let Some(id) = &snapshot.outline {
-        each(id)?;
-        if let Some(outline) = read::<Outline>(reader, id)? {
-            whole = true;
-            for block in outline.lists.iter().chain(&outline.tables) {
-                each(block)?;
-            }
-            for block in &outline.tables {
-                if seen.contains(block) {
-                    continue;
-                }
-                match read::<Vec<OutlineTable>>(reader, block)? {
-                    Some(tables) => {
-                        seen.insert(*block);
-                        manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
-                    }
-                    None => whole = false,
-                }
-            }
-        }
-    }
-    if !whole {
-        each(&snapshot.root)?;
-        let root: Root = read(reader, &snapshot.root)?.unwrap_or_default();
-        for block in &Outline::of(snapshot.root, &root).lists {
-            each(block)?;
-        }
-        for block in &root.tables {
-            if seen.contains(block) {
-                continue;
-            }
-            if let Some(tables) = read::<Vec<TableRecord>>(reader, block)? {
-                seen.insert(*block);
-                manifests.extend(tables.into_iter().flat_map(|table| table.manifest));
-            }
-        }
-    }
-    for shard in manifests {
-        if seen.insert(shard) {
-            each(&shard)?;
-            let shard: ManifestShard = read(reader, &shard)?.unwrap_or_default();
-            for reference in shard.segments.iter().flat_map(|segment| &segment.blocks) {
-                each(&reference.id)?;
-            }
-        }
+    let parts = Parts::of(reader, snapshot)?;
+    let whole = visit_parts(reader, &parts, seen, each)?;
+    if parts.outlined && !whole {
+        visit_parts(reader, &Parts::of_tree(reader, snapshot)?, seen, each)?;
     }
     Ok(())
 }
 
-/// Reads a block, or nothing where it is nowhere.
-fn read<T: DeserializeOwned>(reader: &Reader, id: &BlockId) -> Result<Option<T>, RepoError> {
+/// Whether all blocks that hold tables are there.
+fn visit_parts(
+    reader: &Reader,
+    parts: &Parts,
+    seen: &mut HashSet<BlockId>,
+    each: &mut dyn FnMut(&BlockId) -> Result<(), RepoError>,
+) -> Result<bool, RepoError> {
+    let mut whole = true;
+    parts.lists.iter().try_for_each(&mut *each)?;
+    for block in &parts.tables {
+        if seen.contains(block) {
+            continue;
+        }
+        let Some(shards) = parts.shards_if_there(reader, block)? else {
+            whole = false;
+            continue;
+        };
+        seen.insert(*block);
+        for shard in shards {
+            if seen.insert(shard) {
+                each(&shard)?;
+                let shard: ManifestShard = read(reader, &shard)?;
+                for reference in shard.segments.iter().flat_map(|segment| &segment.blocks) {
+                    each(&reference.id)?;
+                }
+            }
+        }
+    }
+    Ok(whole)
+}
+
+/// Reads a block, or an empty value where it is nowhere.
+pub(super) fn read<T: DeserializeOwned + Default>(
+    reader: &Reader,
+    id: &BlockId,
+) -> Result<T, RepoError> {
+    Ok(read_if_there(reader, id)?.unwrap_or_default())
+}
+
+fn read_if_there<T: DeserializeOwned>(
+    reader: &Reader,
+    id: &BlockId,
+) -> Result<Option<T>, RepoError> {
     match lists::read_value(reader, id) {
         Err(RepoError::MissingBlock { .. }) => Ok(None),
         Err(error) if error.is_absent() => Ok(None),

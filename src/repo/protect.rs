@@ -9,10 +9,12 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use super::config::Operation;
 use super::history::{Event, History};
 use super::ids::{HistoryId, ObjectId, PackId, SnapshotId};
 use super::index::{self, IndexSet};
 use super::{RepoError, Repository, config, outline, pack, snapshots};
+use crate::rows::BlockId;
 
 /// Folder of the keys of an encrypted repository.
 const KEYS: &str = "keys/";
@@ -125,6 +127,7 @@ impl Repository {
         ids: &[SnapshotId],
         until: Option<Timestamp>,
     ) -> Result<Protected, RepoError> {
+        self.config.require(Operation::Write)?;
         let inventory = self.inventory()?;
         let snapshots = inventory.with_members(ids)?;
         let event = Event::Protected {
@@ -152,6 +155,7 @@ impl Repository {
     /// Takes the protection of these snapshots, and of the databases of clusters among them, away. What the storage has
     /// locked stays locked. Returns them.
     pub fn release(&self, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>, RepoError> {
+        self.config.require(Operation::Write)?;
         let inventory = self.inventory()?;
         let snapshots = inventory.with_members(ids)?;
         let event = Event::Released {
@@ -201,23 +205,25 @@ impl Repository {
         let set = IndexSet::load(&*self.store, None)?;
         let reader = self.reader_with(set.clone())?;
         let mut seen = HashSet::new();
+        let mut need = |block: &BlockId| {
+            for (index, file) in &set.files {
+                for record in file.find(*block) {
+                    if let Some((pack, _)) = file.pack(record.pack as usize) {
+                        needed.packs.insert(pack);
+                        needed.indexes.insert(*index);
+                    }
+                }
+            }
+            Ok(())
+        };
         for id in ids {
-            let snapshot = match snapshots::load(&*self.store, id) {
-                Ok(stored) => stored.snapshot,
+            let (stored, copy) = match snapshots::load_with_copy(self, id) {
+                Ok(loaded) => loaded,
                 Err(error) if error.is_absent() => continue,
                 Err(error) => return Err(error),
             };
-            outline::visit(&reader, &snapshot, &mut seen, &mut |block| {
-                for (index, file) in &set.files {
-                    for record in file.find(*block) {
-                        if let Some((pack, _)) = file.pack(record.pack as usize) {
-                            needed.packs.insert(pack);
-                            needed.indexes.insert(*index);
-                        }
-                    }
-                }
-                Ok(())
-            })?;
+            need(&copy)?;
+            outline::visit(&reader, &stored.snapshot, &mut seen, &mut need)?;
         }
         Ok(needed)
     }
@@ -266,8 +272,10 @@ mod tests {
     }
 
     fn found(records: Vec<HistoryRecord>) -> Option<Protection> {
-        let mut history = History::default();
-        history.records = (1..).map(|n: u8| Hex([n; 32])).zip(records).collect();
+        let history = History {
+            records: (1..).map(|n: u8| Hex([n; 32])).zip(records).collect(),
+            ..History::default()
+        };
         history.protections().get(&S).copied()
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::block::BlockHeader;
+use super::block::{BlockHeader, HEADER_LEN};
 use super::index::{IndexSet, Location};
 use super::{RepoError, Repository, pack};
 use crate::rows::{BlockId, BlockInfo, Decoder, IdKey, RowsError};
@@ -86,6 +86,18 @@ impl Reader {
             index = Indexes::new(objects)?;
             *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&index);
         }
+    }
+
+    /// As [`read`](Self::read); returns the encoded block as well, which is in `scratch`.
+    pub(super) fn read_encoded<'s>(
+        &self,
+        id: &BlockId,
+        decoder: &mut Decoder,
+        scratch: &'s mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(BlockInfo, &'s [u8]), RepoError> {
+        let info = self.read(id, decoder, scratch, out)?;
+        Ok((info, scratch.get(HEADER_LEN..).unwrap_or_default()))
     }
 
     /// As [`read`](Self::read), with these index objects and no others.

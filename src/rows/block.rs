@@ -18,12 +18,17 @@ const VERSION: u8 = 1;
 /// Bytes of the header.
 const HEADER: usize = 16;
 
-/// The payload as it is.
-const RAW: u8 = 0;
-/// The payload as one zstd frame.
-const ROWS: u8 = 1;
-/// The payload taken apart into columns.
-const COLUMNS: u8 = 2;
+/// How a payload is stored.
+pub(super) struct Layout;
+
+impl Layout {
+    /// As it is.
+    pub const RAW: u8 = 0;
+    /// As one zstd frame.
+    pub const ROWS: u8 = 1;
+    /// Taken apart into columns.
+    pub const COLUMNS: u8 = 2;
+}
 // 3 is reserved for a block that is a patch of another, named by its id (32 bytes after the header); depth one.
 
 /// Rows are put together and compared in pieces of this size.
@@ -73,7 +78,7 @@ pub fn read_header(encoded: &[u8]) -> Result<BlockInfo, RowsError> {
 }
 
 /// The header, the layout and what follows.
-fn parse(encoded: &[u8]) -> Result<(BlockInfo, u8, Reader<'_>), RowsError> {
+pub(super) fn parse(encoded: &[u8]) -> Result<(BlockInfo, u8, Reader<'_>), RowsError> {
     let mut reader = Reader(encoded);
     if reader.array()? != MAGIC {
         return Err(RowsError::damaged("it does not start as a block"));
@@ -191,7 +196,7 @@ impl Encoder {
         payload: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<bool, RowsError> {
-        info.write(COLUMNS, out);
+        info.write(Layout::COLUMNS, out);
         let rows = self.columns.rows;
         for (i, column) in self.columns.as_slice().iter().enumerate() {
             let kind = kinds.get(i).copied().unwrap_or(ColumnKind::Bytes);
@@ -224,7 +229,7 @@ impl Encoder {
     /// into pieces, so that comparing needs no memory for a second payload; the columns, no longer needed, are
     /// decoded over.
     fn columns_hold(&mut self, payload: &[u8], encoded: &[u8]) -> bool {
-        let Ok((info, COLUMNS, mut reader)) = parse(encoded) else {
+        let Ok((info, Layout::COLUMNS, mut reader)) = parse(encoded) else {
             return false;
         };
         if decode_columns(&info, &mut reader, &mut self.decoder, &mut self.columns).is_err() {
@@ -256,11 +261,11 @@ impl Encoder {
         }
         out.clear();
         if self.scratch.len() >= payload.len() {
-            info.write(RAW, out);
+            info.write(Layout::RAW, out);
             out.extend_from_slice(payload);
             return Ok(());
         }
-        info.write(ROWS, out);
+        info.write(Layout::ROWS, out);
         out.extend_from_slice(&self.scratch);
         self.decoder
             .unsqueeze(&out[HEADER..], payload.len(), &mut self.scratch)?;
@@ -299,12 +304,12 @@ impl Decoder {
         let (info, layout, mut reader) = parse(encoded)?;
         let len = info.payload_len as usize;
         match layout {
-            RAW => {
+            Layout::RAW => {
                 out.extend_from_slice(reader.bytes(len)?);
                 reader.end()?;
             }
-            ROWS => self.decoder.unsqueeze(reader.rest(), len, out)?,
-            COLUMNS => {
+            Layout::ROWS => self.decoder.unsqueeze(reader.rest(), len, out)?,
+            Layout::COLUMNS => {
                 decode_columns(&info, &mut reader, &mut self.decoder, &mut self.columns)?;
                 out.reserve_exact(len);
                 let mut joiner = Joiner::new(&self.columns, info.format);

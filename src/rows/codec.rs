@@ -42,6 +42,40 @@ const DECIMAL_F32: u8 = 12;
 /// Floats of eight bytes that are decimals, as integers.
 const DECIMAL_F64: u8 = 13;
 
+/// Passes over a column; returns the name of its codec.
+pub(super) fn skip(reader: &mut Reader<'_>) -> Result<&'static str, RowsError> {
+    let codec = reader.u8()?;
+    let _version = reader.u8()?;
+    if reader.u8()? != 0 {
+        reader.sized()?;
+    }
+    if codec != ALL_NULL {
+        reader.sized()?;
+    }
+    Ok(match codec {
+        ALL_NULL => "all NULL",
+        CONSTANT => "constant",
+        PCO_U8 => "pco u8",
+        PCO_I16 => "pco i16",
+        PCO_I32 => "pco i32",
+        PCO_I64 => "pco i64",
+        PCO_F32 => "pco f32",
+        PCO_F64 => "pco f64",
+        FIXED => "zstd fixed",
+        VARIABLE => "zstd variable",
+        DICTIONARY => "dictionary",
+        NUMERIC => "numeric",
+        DECIMAL_F32 => "decimal f32",
+        DECIMAL_F64 => "decimal f64",
+        value => {
+            return Err(RowsError::Unknown {
+                what: "the codec",
+                value,
+            });
+        }
+    })
+}
+
 /// Bytes of the shortest column: codec, version, whether there is a bitmap.
 pub(super) const MIN_COLUMN: usize = 3;
 

@@ -173,6 +173,36 @@ impl Selection {
         self.schemas.is_empty() && self.tables.is_empty() && self.extensions.is_empty()
     }
 
+    /// What is chosen or left out by name, as options, sorted: what tells the dump of a part from that of the whole.
+    pub fn chosen(&self) -> Vec<String> {
+        let tables = [
+            ("table", &self.tables),
+            ("exclude-table", &self.exclude_tables),
+            ("exclude-table-data", &self.exclude_data),
+        ];
+        let others = [
+            ("schema", &self.schemas),
+            ("exclude-schema", &self.exclude_schemas),
+            ("extension", &self.extensions),
+            ("exclude-extension", &self.exclude_extensions),
+        ];
+        let tables = tables.into_iter().flat_map(|(option, patterns)| {
+            patterns.iter().map(move |p| match p.descendants {
+                true => format!("--{option}-and-children {}", p.pattern),
+                false => format!("--{option} {}", p.pattern),
+            })
+        });
+        let others = others
+            .into_iter()
+            .flat_map(|(option, patterns)| patterns.iter().map(move |p| format!("--{option} {p}")));
+        let mut chosen: Vec<String> = tables.chain(others).collect();
+        if self.large_objects == Some(false) {
+            chosen.push("--no-large-objects".to_owned());
+        }
+        chosen.sort();
+        chosen
+    }
+
     /// Whether all tables are wanted.
     pub fn has_all_tables(&self) -> bool {
         self.is_everything()

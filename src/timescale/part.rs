@@ -171,6 +171,20 @@ pub fn named(model: &Model, name: &str) -> Result<Vec<i64>, PartError> {
 }
 
 impl Part {
+    /// Which bounds are given, as options, sorted, without the bounds themselves: those may move with the time.
+    pub fn chosen(&self) -> Vec<String> {
+        let of = |option: &str, limits: &[Limit]| -> Vec<String> {
+            let names = limits.iter().map(|limit| limit.hypertable.as_deref());
+            names
+                .map(|name| name.map_or(option.to_owned(), |name| format!("{option} {name}")))
+                .collect()
+        };
+        let mut chosen = of("--since", &self.since);
+        chosen.extend(of("--until", &self.until));
+        chosen.sort();
+        chosen
+    }
+
     /// Whether everything is wanted.
     pub fn is_whole(&self) -> bool {
         self.since.is_empty() && self.until.is_empty()

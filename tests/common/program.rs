@@ -75,6 +75,14 @@ pub fn finish(mut command: Command) -> Done {
     watch(child)
 }
 
+/// Runs a command on the repository in that directory.
+pub fn run_in(repository: &Path, arguments: &[&str]) -> Done {
+    let mut command = pgtide(arguments);
+    command.env("PGTIDE_REPO", repository);
+    command.env("TZ", "UTC");
+    finish(command)
+}
+
 fn watch(child: Child) -> Done {
     let status = format!("/proc/{}/status", child.id());
     let ended = std::sync::atomic::AtomicBool::new(false);

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use pgtide::repo::lists::{read_list, read_value, write_list, write_value};
 use pgtide::repo::model::{
-    BlockRef, Column, ManifestShard, Root, Segment, SequenceValue, Snapshot, Source, TableRecord,
-    TableRole, Totals,
+    BlockRef, Cluster, Column, ManifestShard, Member, Root, Segment, SequenceValue, Snapshot,
+    Source, TableRecord, TableRole, Totals,
 };
 use pgtide::repo::outline::Tree;
 use pgtide::repo::{
-    CheckOptions, CheckReport, PackGroup, ReadData, RepoError, Repository, SnapshotId, Writer,
+    CheckOptions, CheckReport, Hex, PackGroup, ReadData, RepoError, Repository, SnapshotId, Writer,
     WriterOptions, WriterStats,
 };
 use pgtide::rows::{ColumnKind, Decoder, Effort, Encoder, Format, RowDigest, Shape};
@@ -199,9 +199,11 @@ pub fn finish_as(
         totals: Totals::default(),
         warnings: vec![],
         sections: vec![],
+        chosen: vec![],
         conditions: vec![],
         without_rows: vec![],
         cluster: None,
+        original: None,
         root: tree.root,
         outline: Some(tree.outline),
     };
@@ -279,4 +281,48 @@ pub fn assert_clean(repo: &Repository, when: &str) {
         .map(ToString::to_string)
         .collect();
     assert!(problems.is_empty(), "{when}: {problems:#?}");
+}
+
+pub const DAY: i64 = 86_400;
+
+/// A small database as of that day.
+pub fn content(day: i64) -> Database {
+    let mut database = database(2, 2, 3_000);
+    database[0].1[0] = payload(day as u64 + 500, 3_000);
+    database
+}
+
+/// Snapshots of one database, one a day.
+pub fn nights(place: &Place, days: i64) -> Vec<SnapshotId> {
+    let repo = place.open();
+    (0..days)
+        .map(|day| dump(&repo, &content(day), day * DAY).unwrap().0)
+        .collect()
+}
+
+/// The dump of a cluster with two databases: theirs, and its own.
+pub fn cluster(repo: &Repository, time: i64) -> [SnapshotId; 3] {
+    let run = Hex([time as u8 + 1; 16]);
+    let member = |name: &str| {
+        let source = format!("host/{name}");
+        dump_as(repo, &content(time), &source, time, |snapshot| {
+            snapshot.cluster = Some(Cluster {
+                run,
+                databases: None,
+            });
+        })
+        .unwrap()
+    };
+    let (a, b) = (member("a"), member("b"));
+    let whole = dump_as(repo, &vec![], "host/", time + 1, |snapshot| {
+        let member = |name: &str, snapshot| Member {
+            database: name.into(),
+            snapshot,
+        };
+        snapshot.cluster = Some(Cluster {
+            run,
+            databases: Some(vec![member("a", a), member("b", b)]),
+        });
+    });
+    [a, b, whole.unwrap()]
 }
