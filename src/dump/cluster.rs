@@ -172,6 +172,7 @@ pub fn run(
         }),
         root: tree.root,
         outline: Some(tree.outline),
+        sealed: false,
     };
     if interrupt.raised() {
         writer.abort()?;

@@ -456,6 +456,7 @@ fn dump(
         cluster: options.cluster.clone(),
         root: tree.root,
         outline: Some(tree.outline),
+        sealed: false,
     };
     Ok((snapshot, counts, read.skipped))
 }

@@ -112,7 +112,7 @@ impl Repository {
     /// The snapshots that are protected now, as far as the audit records can be read.
     pub fn protections(&self) -> Result<BTreeMap<SnapshotId, Protection>, RepoError> {
         let now = Timestamp::now();
-        let mut protections = History::load(&*self.store)?.protections();
+        let mut protections = History::load(self)?.protections();
         protections.retain(|_, protection| protection.holds_at(now));
         Ok(protections)
     }
@@ -131,9 +131,9 @@ impl Repository {
             snapshots: snapshots.clone(),
             until,
         };
-        let record = inventory.history.append(&*self.store, event)?;
+        let record = inventory.history.append(self, event)?;
         // Who forgot them meanwhile looked for protection before that, and again before it removes anything.
-        let forgotten = History::load(&*self.store)?.forgotten();
+        let forgotten = History::load(self)?.forgotten();
         for id in &snapshots {
             let gone = || self.store.len(&snapshots::object_name(id));
             if forgotten.contains(id) && gone().is_err_and(|error| error.is_absent()) {
@@ -157,7 +157,7 @@ impl Repository {
         let event = Event::Released {
             snapshots: snapshots.clone(),
         };
-        inventory.history.append(&*self.store, event)?;
+        inventory.history.append(self, event)?;
         Ok(snapshots)
     }
 
@@ -198,11 +198,11 @@ impl Repository {
         if ids.is_empty() {
             return Ok(needed);
         }
-        let set = IndexSet::load(&*self.store, None)?;
+        let set = IndexSet::load(self, None)?;
         let reader = self.reader_with(set.clone())?;
         let mut seen = HashSet::new();
         for id in ids {
-            let snapshot = match snapshots::load(&*self.store, id) {
+            let snapshot = match snapshots::load(self, id) {
                 Ok(stored) => stored.snapshot,
                 Err(error) if error.is_absent() => continue,
                 Err(error) => return Err(error),

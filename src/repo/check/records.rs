@@ -6,22 +6,23 @@ use super::problems::{ProblemKind, Problems};
 use super::{Snapshots, pack, passes};
 use crate::repo::ids::{ObjectId, SessionId, SnapshotId};
 use crate::repo::model::Snapshot;
-use crate::repo::{RepoError, config, history, index, session, snapshots};
+use crate::repo::{RepoError, Repository, config, history, index, keys, session, snapshots};
 use crate::store::{Listed, Store};
 
 /// Reads all of them; returns the snapshots that can be read, the oldest first.
 pub(super) fn check(
-    store: &dyn Store,
+    repository: &Repository,
     problems: &mut Problems,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(SnapshotId, Snapshot)>, RepoError> {
+    let store = &*repository.store;
     let mut read = Vec::new();
     let mut sessions: BTreeMap<SnapshotId, SessionId> = BTreeMap::new();
     for Listed { name, .. } in store.list(snapshots::PREFIX)? {
         let Some(id) = snapshots::parse_name(&name) else {
             continue;
         };
-        match snapshots::load(store, &id) {
+        match snapshots::load(repository, &id) {
             Ok(stored) => {
                 sessions.insert(id, stored.session);
                 read.push((id, stored.snapshot));
@@ -44,20 +45,22 @@ pub(super) fn check(
             Err(error) => Some(Err(error)),
         })
         .collect::<Result<Snapshots, RepoError>>()?;
-    check_history(store, unrecorded, problems)?;
-    check_sessions(store, problems)?;
-    check_passes(store, problems)?;
+    check_history(repository, unrecorded, problems)?;
+    check_sessions(repository, problems)?;
+    check_passes(repository, problems)?;
+    check_keys(store, problems)?;
     check_names(store, notes)?;
     Ok(read)
 }
 
 /// Compares the snapshots with what the history says of them. `finished` are those whose writer has ended.
 fn check_history(
-    store: &dyn Store,
+    repository: &Repository,
     finished: Snapshots,
     problems: &mut Problems,
 ) -> Result<(), RepoError> {
-    let history = history::History::load(store)?;
+    let store = &*repository.store;
+    let history = history::History::load(repository)?;
     for (id, detail) in &history.damaged {
         problems.add(
             &history::object_name(id),
@@ -104,7 +107,7 @@ fn check_history(
         return Ok(());
     }
     // It may have been forgotten since the history was read.
-    let kept = history::History::load(store)?.kept();
+    let kept = history::History::load(repository)?.kept();
     for id in gone.into_iter().filter(|id| kept.contains(id)) {
         let detail = "was committed and never forgotten";
         let name = snapshots::object_name(id);
@@ -113,7 +116,8 @@ fn check_history(
     Ok(())
 }
 
-fn check_sessions(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
+fn check_sessions(repository: &Repository, problems: &mut Problems) -> Result<(), RepoError> {
+    let (store, keys) = (&*repository.store, &repository.keys);
     for (prefix, is_session) in [(session::PREFIX, true), (session::TOMBSTONES, false)] {
         for Listed { name, .. } in store.list(prefix)? {
             let bytes = match store.get(&name) {
@@ -122,10 +126,10 @@ fn check_sessions(store: &dyn Store, problems: &mut Problems) -> Result<(), Repo
                 Err(error) => return Err(error.into()),
             };
             let result = if is_session {
-                session::verify(&name, &bytes)
+                session::verify(keys, &name, &bytes)
             } else {
                 match name[prefix.len()..].parse::<ObjectId>() {
-                    Ok(id) => session::decode_tombstone(&id, &bytes).map(drop),
+                    Ok(id) => session::decode_tombstone(keys, &id, &bytes).map(drop),
                     Err(_) => continue,
                 }
             };
@@ -137,7 +141,8 @@ fn check_sessions(store: &dyn Store, problems: &mut Problems) -> Result<(), Repo
     Ok(())
 }
 
-fn check_passes(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
+fn check_passes(repository: &Repository, problems: &mut Problems) -> Result<(), RepoError> {
+    let store = &*repository.store;
     for Listed { name, .. } in store.list(passes::PREFIX)? {
         let Ok(id) = name[passes::PREFIX.len()..].parse::<ObjectId>() else {
             continue;
@@ -147,7 +152,17 @@ fn check_passes(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoEr
             Err(error) if error.is_absent() => continue,
             Err(error) => return Err(error.into()),
         };
-        if let Err(detail) = passes::decode(&id, &bytes) {
+        if let Err(detail) = passes::decode(&repository.keys, &id, &bytes) {
+            problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());
+        }
+    }
+    Ok(())
+}
+
+fn check_keys(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
+    for (id, slot) in keys::slots(store)? {
+        if let Err(detail) = slot {
+            let name = keys::object_name(&id);
             problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());
         }
     }
@@ -164,7 +179,9 @@ fn check_names(store: &dyn Store, notes: &mut Vec<String>) -> Result<(), RepoErr
             "" => rest == config::NAME,
             "packs" => pack::parse_name(&name).is_some(),
             "index" => index::parse_name(&name).is_some(),
-            "snapshots" | "history" | "tombstones" | "checks" => rest.parse::<ObjectId>().is_ok(),
+            "snapshots" | "history" | "tombstones" | "checks" | "keys" => {
+                rest.parse::<ObjectId>().is_ok()
+            }
             "sessions" => session::is_name(rest),
             _ => false,
         };

@@ -93,7 +93,7 @@ impl<'a> Watch<'a> {
             let Some(id) = session::parse_name(&name).filter(|id| *id != self.own) else {
                 continue;
             };
-            let Some((record, beat)) = session::read(store, &id)? else {
+            let Some((record, beat)) = session::read(self.repository, &id)? else {
                 continue;
             };
             all.push(Live {
@@ -171,21 +171,21 @@ impl<'a> Watch<'a> {
 /// Removes a dead session. A snapshot that it put and could not record is whole: it is recorded first.
 pub(in crate::repo) fn bury(repository: &Repository, id: &SessionId) -> Result<(), RepoError> {
     let store = &*repository.store;
-    let history = History::load(store)?;
+    let history = History::load(repository)?;
     let kept = history.kept();
     let mut committed = Vec::new();
     for Listed { name, .. } in store.list(snapshots::PREFIX)? {
         let Some(snapshot) = snapshots::parse_name(&name).filter(|id| !kept.contains(id)) else {
             continue;
         };
-        if let Ok(stored) = snapshots::load(store, &snapshot)
+        if let Ok(stored) = snapshots::load(repository, &snapshot)
             && stored.session == *id
         {
             committed.push(snapshot);
         }
     }
     if !committed.is_empty() {
-        history.append(store, Event::Committed(committed))?;
+        history.append(repository, Event::Committed(committed))?;
     }
     session::remove(store, id)
 }

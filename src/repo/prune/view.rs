@@ -59,7 +59,7 @@ impl View {
         let repository = run.repository;
         let store = &*repository.store;
         let known = read_snapshots(repository)?;
-        let mut index = IndexSet::load(store, None)?;
+        let mut index = IndexSet::load(repository, None)?;
         if let Some(object) = index.unusable.first() {
             return Err(refused(format!(
                 "{object} cannot be read, and what it lists would look unused"
@@ -100,7 +100,8 @@ impl View {
             let missing = mark(&reader, &known.snapshot, &mut seen, &mut used)?;
             if missing == 0 {
                 if !known.recorded && !known.open && !run.options.dry_run {
-                    History::load(store)?.append(store, Event::Committed(vec![known.id]))?;
+                    History::load(repository)?
+                        .append(repository, Event::Committed(vec![known.id]))?;
                 }
             } else if known.hurt {
                 // What it lacks is lost, and known to be.
@@ -175,7 +176,7 @@ fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
             open,
         });
     }
-    let history = History::load(store)?;
+    let history = History::load(repository)?;
     if let Some((id, detail)) = history.damaged.first_key_value() {
         return Err(refused(format!("history/{id} cannot be read ({detail})")));
     }
@@ -184,7 +185,7 @@ fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
     let gone = kept.difference(&listed).next();
     // Forgotten since the listing, or the listing is not complete.
     if let Some(gone) = gone
-        && History::load(store)?.kept().contains(gone)
+        && History::load(repository)?.kept().contains(gone)
     {
         return Err(refused(format!(
             "{} was committed and not forgotten, and the storage does not list it",
@@ -238,7 +239,7 @@ fn adopt(
     let (id, file) = if run.options.dry_run {
         index::keep_aside(&bytes)?
     } else {
-        index::put(store, &bytes)?
+        index::put(run.repository, &bytes)?
     };
     index.files.insert(id, file);
     Ok(())
