@@ -9,7 +9,8 @@ use pgtide::repo::model::Condition;
 use pgtide::repo::outline::{KnownTables, Outline};
 use pgtide::repo::parse::{BlockHeader, parse_toc};
 use pgtide::repo::{
-    InitOptions, KeyError, ObjectId, PackGroup, RepoError, Repository, Role, SnapshotId,
+    InitOptions, KeyError, ObjectId, PackGroup, PruneOptions, RepoError, Repository, Role,
+    SnapshotId,
 };
 use pgtide::rows::{BlockId, ColumnKind, Decoder, Effort, Encoder, Format};
 use pgtide::store::fault::{Fault, FaultStore};
@@ -269,6 +270,45 @@ fn a_key_that_writes_dumps_with_deduplication_and_cannot_read() {
         assert_eq!(&restore(&reads, &snapshot).unwrap(), expected);
     }
     assert_clean(&reads, "after the writer");
+}
+
+#[test]
+fn a_key_that_writes_forgets_protects_and_prunes_and_what_stays_can_be_read() {
+    let (place, kept, first) = with_writer();
+    let write = place.open_with(WRITER).unwrap();
+    // Its packs are half needed: they are written anew.
+    let mut other = kept.clone();
+    for (table, (_, payloads)) in (0..).zip(&mut other) {
+        payloads[1] = payload(5_000 + table, 8_000);
+    }
+    let (second, _) = dump(&write, &other, 2).unwrap();
+    write.protect(&[first], None).unwrap();
+    let error = write.forget(&[first]).unwrap_err();
+    assert!(
+        matches!(error, RepoError::ProtectedSnapshot { .. }),
+        "{error}"
+    );
+    write.release(&[first]).unwrap();
+    assert_eq!(write.forget(&[first]).unwrap(), [first]);
+
+    let packs = place.names("packs/").len();
+    let options = PruneOptions {
+        max_waste: 0.0,
+        patience: std::time::Duration::from_millis(1),
+        ..PruneOptions::default()
+    };
+    let report = write.prune(options, &|_| ()).unwrap();
+    assert!(report.repacked.packs > 0, "{report:?}");
+    assert!(place.names("packs/").len() < packs, "{report:?}");
+
+    let (reads, writes) = (place.open(), place.open_with(WRITER).unwrap());
+    let (_, snapshot) = reads.find(&second.to_string()).unwrap();
+    assert_eq!(restore(&reads, &snapshot).unwrap(), other);
+    for repo in [&reads, &writes] {
+        assert_clean(repo, "pruned");
+    }
+    let (_, stats) = dump(&writes, &other, 3).unwrap();
+    assert_eq!(stats.new_blocks, 0);
 }
 
 #[test]
