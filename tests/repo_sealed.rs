@@ -9,8 +9,8 @@ use pgtide::repo::model::Condition;
 use pgtide::repo::outline::{KnownTables, Outline};
 use pgtide::repo::parse::{BlockHeader, parse_toc};
 use pgtide::repo::{
-    InitOptions, KeyError, ObjectId, PackGroup, PruneOptions, RepoError, Repository, Role,
-    SnapshotId,
+    CheckOptions, InitOptions, KeyError, ObjectId, PackGroup, PruneOptions, RepoError, Repository,
+    Role, SnapshotId,
 };
 use pgtide::rows::{BlockId, ColumnKind, Decoder, Effort, Encoder, Format};
 use pgtide::store::fault::{Fault, FaultStore};
@@ -309,6 +309,23 @@ fn a_key_that_writes_forgets_protects_and_prunes_and_what_stays_can_be_read() {
     }
     let (_, stats) = dump(&writes, &other, 3).unwrap();
     assert_eq!(stats.new_blocks, 0);
+}
+
+#[test]
+fn what_a_writer_checked_counts_for_writers_and_not_for_readers() {
+    let (place, ..) = with_writer();
+    let (reads, writes) = (place.open(), place.open_with(WRITER).unwrap());
+    let never_read = |repo: &Repository| {
+        let report = repo.check(CheckOptions::default(), &|_| ()).unwrap();
+        report.never_read_bytes
+    };
+    let all = never_read(&reads);
+    assert!(all > 0);
+    check(&writes);
+    assert_eq!((never_read(&writes), never_read(&reads)), (0, all));
+    check(&reads);
+    check(&writes);
+    assert_eq!((never_read(&writes), never_read(&reads)), (0, 0));
 }
 
 #[test]

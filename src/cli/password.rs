@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use pgtide::repo::{KeyError, Password};
+use pgtide::repo::{KeyError, Password, RepoError};
 use zeroize::Zeroizing;
 
 use super::Failure;
@@ -67,12 +67,11 @@ impl RepoPassword {
     pub fn get(&self, location: &str) -> Result<Password, Failure> {
         match self.found()? {
             Some(password) => Ok(password),
-            None => ask(&format!("Password of {location}: ")).map_err(|_| {
-                pgtide::repo::RepoError::from(KeyError::NoPassword {
-                    location: location.to_owned(),
-                })
-                .into()
-            }),
+            None if std::io::stdin().is_terminal() => ask(&format!("Password of {location}: ")),
+            None => {
+                let location = location.to_owned();
+                Err(RepoError::from(KeyError::NoPassword { location }).into())
+            }
         }
     }
 
