@@ -14,7 +14,7 @@ pub enum KeyError {
     },
     /// No key slot opens with the password.
     #[error(
-        "{location}: wrong password: it opens none of the {slots} keys of this repository; try another one"
+        "{location}: wrong password: no key of this repository opens with it (tried: {slots}); try another one"
     )]
     WrongPassword {
         /// Where the repository is.
