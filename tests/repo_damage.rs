@@ -2,9 +2,7 @@
 
 mod repo_support;
 
-use std::sync::Arc;
-
-use pgtide::repo::{CheckReport, RepoError, Repository, SnapshotId};
+use pgtide::repo::{CheckReport, RepoError, Role, SnapshotId};
 use pgtide::rows::Effort;
 use repo_support::*;
 
@@ -16,8 +14,8 @@ struct Victim {
 }
 
 impl Victim {
-    fn new() -> Self {
-        let place = Place::new();
+    fn of(kind: Kind) -> Self {
+        let place = Place::of(kind);
         let repo = place.open();
         let first = database(2, 3, 8_000);
         let mut second = first.clone();
@@ -54,7 +52,7 @@ impl Victim {
 
     /// What the check says, or why it could not begin.
     fn check(&self) -> Result<CheckReport, RepoError> {
-        Repository::open(Arc::clone(&self.place.store)).map(|repo| check(&repo))
+        self.place.try_open().map(|repo| check(&repo))
     }
 
     /// Asserts that the damage is found and its object named; then mends it.
@@ -161,18 +159,16 @@ impl Victim {
     }
 }
 
-#[test]
-fn config() {
-    let victim = Victim::new();
+fn config(kind: Kind) {
+    let victim = Victim::of(kind);
     victim.damage_each("config", 7);
     let original = victim.place.store.get("config").unwrap();
     victim.place.store.delete("config").unwrap();
     victim.expect("config", "deleted", &original);
 }
 
-#[test]
-fn packs() {
-    let victim = Victim::new();
+fn packs(kind: Kind) {
+    let victim = Victim::of(kind);
     victim.damage_each("packs/", 701);
     for name in victim.place.names("packs/") {
         let original = victim.place.store.get(&name).unwrap();
@@ -188,9 +184,8 @@ fn packs() {
     }
 }
 
-#[test]
-fn index_objects() {
-    let victim = Victim::new();
+fn index_objects(kind: Kind) {
+    let victim = Victim::of(kind);
     victim.damage_each("index/", 97);
     for name in victim.place.names("index/") {
         let original = victim.place.store.get(&name).unwrap();
@@ -211,9 +206,8 @@ fn index_objects() {
     }
 }
 
-#[test]
-fn snapshots() {
-    let victim = Victim::new();
+fn snapshots(kind: Kind) {
+    let victim = Victim::of(kind);
     victim.damage_each("snapshots/", 29);
     for id in victim.snapshots {
         let name = format!("snapshots/{id}");
@@ -223,9 +217,8 @@ fn snapshots() {
     }
 }
 
-#[test]
-fn history() {
-    let victim = Victim::new();
+fn history(kind: Kind) {
+    let victim = Victim::of(kind);
     victim.damage_each("history/", 29);
     let names = victim.place.names("history/");
     let mut by_name = 0;
@@ -251,15 +244,13 @@ fn history() {
     assert_eq!(by_name, names.len() - 1);
 }
 
-#[test]
-fn sessions() {
-    let victim = Victim::new();
+fn sessions(kind: Kind) {
+    let victim = Victim::of(kind);
     victim.damage_each("sessions/", 29);
 }
 
-#[test]
-fn the_snapshots_that_are_hurt_are_named_and_no_others() {
-    let victim = Victim::new();
+fn the_snapshots_that_are_hurt_are_named_and_no_others(kind: Kind) {
+    let victim = Victim::of(kind);
     let [first, second] = victim.snapshots;
     let store = &victim.place.store;
     let (mut only_first, mut only_second, mut both) = (0, 0, 0);
@@ -291,9 +282,8 @@ fn the_snapshots_that_are_hurt_are_named_and_no_others() {
     );
 }
 
-#[test]
-fn a_damaged_pack_and_a_damaged_index_name_object_and_place_when_read() {
-    let victim = Victim::new();
+fn a_damaged_pack_and_a_damaged_index_name_object_and_place_when_read(kind: Kind) {
+    let victim = Victim::of(kind);
     let repo = victim.place.open();
     let (_, snapshot) = repo.find(&victim.snapshots[0].to_string()).unwrap();
     for name in victim.place.names("packs/") {
@@ -323,9 +313,8 @@ fn a_damaged_pack_and_a_damaged_index_name_object_and_place_when_read() {
     assert!(text.contains("index/"), "{text}");
 }
 
-#[test]
-fn a_foreign_object_is_a_note_and_no_problem() {
-    let victim = Victim::new();
+fn a_foreign_object_is_a_note_and_no_problem(kind: Kind) {
+    let victim = Victim::of(kind);
     victim.place.store.put("packs/notes.txt", b"x").unwrap();
     victim.place.store.put("README", b"x").unwrap();
     let report = victim.check().unwrap();
@@ -334,3 +323,45 @@ fn a_foreign_object_is_a_note_and_no_problem() {
         report.notes[0].starts_with("README:") && report.notes[1].starts_with("packs/notes.txt:")
     );
 }
+
+fn key_slots(kind: Kind) {
+    let victim = Victim::of(kind);
+    let Kind::Encrypted = kind else {
+        assert!(victim.place.names("keys/").is_empty());
+        return;
+    };
+    // The only one, and then one of two.
+    victim.damage_each("keys/", 1);
+    let password = password("another");
+    let key = cheap(Role::Write, &password);
+    let added = victim.place.open().add_key(&key).unwrap();
+    let name = format!("keys/{added}");
+    victim.flip_everywhere(&name, 1);
+    victim.cut_and_extend(&name);
+    assert_clean(&victim.place.open(), "mended");
+}
+
+/// Every test, on a plain and on an encrypted repository.
+macro_rules! on_both {
+    ($($name:ident),*) => {
+        mod plain {
+            $(#[test] fn $name() { super::$name(super::Kind::Plain); })*
+        }
+        mod encrypted {
+            $(#[test] fn $name() { super::$name(super::Kind::Encrypted); })*
+        }
+    };
+}
+
+on_both!(
+    config,
+    packs,
+    index_objects,
+    snapshots,
+    history,
+    sessions,
+    the_snapshots_that_are_hurt_are_named_and_no_others,
+    a_damaged_pack_and_a_damaged_index_name_object_and_place_when_read,
+    a_foreign_object_is_a_note_and_no_problem,
+    key_slots
+);

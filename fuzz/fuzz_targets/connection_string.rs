@@ -9,7 +9,10 @@ fn resolve(text: String) -> Option<Settings> {
         dbname: Some(text),
         ..ConnectionArgs::default()
     };
-    Settings::resolve(args, &|name| (name == "HOME").then(|| "/nowhere".to_owned())).ok()
+    Settings::resolve(args, &|name| {
+        (name == "HOME").then(|| "/nowhere".to_owned())
+    })
+    .ok()
 }
 
 fuzz_target!(|text: String| {

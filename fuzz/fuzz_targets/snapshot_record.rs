@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pgtide::repo::model::Snapshot;
-use pgtide::repo::parse::record;
+use pgtide::repo::parse::{Keyring, record};
 use pgtide::repo::{Beat, Config, HistoryRecord, SessionRecord, Tombstone};
 
 fuzz_target!(|input: (bool, u8, Vec<u8>)| {
@@ -23,10 +23,11 @@ fuzz_target!(|input: (bool, u8, Vec<u8>)| {
     } else {
         body
     };
-    let _ = record::<Snapshot>(kind, &bytes);
-    let _ = record::<Config>(kind, &bytes);
-    let _ = record::<HistoryRecord>(kind, &bytes);
-    let _ = record::<SessionRecord>(kind, &bytes);
-    let _ = record::<Beat>(kind, &bytes);
-    let _ = record::<Tombstone>(kind, &bytes);
+    let keys = Keyring::plain();
+    let _ = record::<Snapshot>(&keys, kind, "", &bytes);
+    let _ = record::<Config>(&keys, kind, "", &bytes);
+    let _ = record::<HistoryRecord>(&keys, kind, "", &bytes);
+    let _ = record::<SessionRecord>(&keys, kind, "", &bytes);
+    let _ = record::<Beat>(&keys, kind, "", &bytes);
+    let _ = record::<Tombstone>(&keys, kind, "", &bytes);
 });

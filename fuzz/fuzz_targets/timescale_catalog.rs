@@ -9,14 +9,35 @@ use pgtide::timescale::portable;
 
 /// Tables with the columns of both dialects. Each has a section of the text.
 const TABLES: &[(&str, &str)] = &[
-    ("hypertable", "id schema_name table_name compressed_hypertable_id status"),
-    ("dimension", "id hypertable_id column_name column_type num_slices interval_length"),
-    ("chunk", "id relid schema_name table_name hypertable_id compressed_chunk_id status osm_chunk"),
+    (
+        "hypertable",
+        "id schema_name table_name compressed_hypertable_id status",
+    ),
+    (
+        "dimension",
+        "id hypertable_id column_name column_type num_slices interval_length",
+    ),
+    (
+        "chunk",
+        "id relid schema_name table_name hypertable_id compressed_chunk_id status osm_chunk",
+    ),
     ("chunk_constraint", "chunk_id dimension_slice_id"),
-    ("dimension_slice", "id chunk_id dimension_id range_start range_end"),
-    ("compression_settings", "relid compress_relid segmentby orderby orderby_desc orderby_nullsfirst"),
-    ("continuous_agg", "mat_hypertable_id raw_hypertable_id user_view_schema user_view_name"),
-    ("bgw_job", "id application_name proc_schema proc_name owner config hypertable_id"),
+    (
+        "dimension_slice",
+        "id chunk_id dimension_id range_start range_end",
+    ),
+    (
+        "compression_settings",
+        "relid compress_relid segmentby orderby orderby_desc orderby_nullsfirst",
+    ),
+    (
+        "continuous_agg",
+        "mat_hypertable_id raw_hypertable_id user_view_schema user_view_name",
+    ),
+    (
+        "bgw_job",
+        "id application_name proc_schema proc_name owner config hypertable_id",
+    ),
 ];
 
 fuzz_target!(|text: &str| {
@@ -29,9 +50,10 @@ fuzz_target!(|text: &str| {
         };
         let again = Rows::parse(rows.columns.clone(), &rows.to_copy_text());
         assert_eq!(again.as_ref(), Ok(&rows));
-        catalog
-            .tables
-            .insert(("_timescaledb_catalog".to_owned(), (*name).to_owned()), rows);
+        catalog.tables.insert(
+            ("_timescaledb_catalog".to_owned(), (*name).to_owned()),
+            rows,
+        );
     }
     let Ok(model) = catalog.model() else {
         return;

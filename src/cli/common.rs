@@ -14,6 +14,7 @@ use pgtide::store::{LocalStore, Store};
 use pgtide::timescale::part::{Limit, Part};
 
 use super::Failure;
+use super::password::RepoPassword;
 use super::progress::Shown;
 use pgtide::progress::Progress;
 
@@ -23,22 +24,37 @@ pub struct Repo {
     /// The repository: a directory
     #[arg(long, value_name = "REPO", env = "PGTIDE_REPO", hide_env_values = true)]
     pub repo: String,
+    #[command(flatten)]
+    pub password: RepoPassword,
+}
+
+/// The store at that place.
+pub fn store(place: &str) -> Result<Arc<dyn Store>, Failure> {
+    if let Some((scheme, _)) = place.split_once("://") {
+        return Err(Failure::usage(format!(
+            "repositories at {scheme}:// are not supported by this version\nhint: give a directory"
+        )));
+    }
+    Ok(Arc::new(LocalStore::new(Path::new(place))))
 }
 
 impl Repo {
     /// The store at that place.
     pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
-        if let Some((scheme, _)) = self.repo.split_once("://") {
-            return Err(Failure::usage(format!(
-                "repositories at {scheme}:// are not supported by this version\nhint: give a directory"
-            )));
-        }
-        Ok(Arc::new(LocalStore::new(Path::new(&self.repo))))
+        store(&self.repo)
     }
 
     /// The repository at that place.
     pub fn open(&self) -> Result<Repository, Failure> {
-        Ok(Repository::open(self.store()?)?)
+        let repo = Repository::open_with(self.store()?, || self.password.get(&self.repo))?;
+        if self.password.is_given() && !repo.is_encrypted() {
+            return Err(Failure::usage(format!(
+                "{}: a password is given, but this repository is not encrypted: is it the right one? If so, leave the \
+                 password out",
+                self.repo
+            )));
+        }
+        Ok(repo)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use pgtide::repo::{CopyOptions, SnapshotId};
+use pgtide::repo::{CopyOptions, Repository, SnapshotId};
 use pgtide::rows::Effort;
 
-use super::common::{Filter, Repo, interrupt, print_json};
+use super::common::{Filter, Repo, interrupt, print_json, store};
+use super::password::ToPassword;
 use super::progress::Shown;
 use super::{Exit, Failure, Outcome, render};
 
@@ -42,14 +43,13 @@ struct To {
         hide_env_values = true
     )]
     to: String,
+    #[command(flatten)]
+    password: ToPassword,
 }
 
 impl To {
-    /// What names it as the first is named.
-    fn repo(&self) -> Repo {
-        Repo {
-            repo: self.to.clone(),
-        }
+    fn open(&self) -> Result<Repository, Failure> {
+        Repository::open_with(store(&self.to)?, || self.password.get(&self.to))
     }
 }
 
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Outcome {
             "--host, --database and --tag pick snapshots, and so do their ids\nhint: give the one or the other",
         ));
     }
-    let (repo, target) = (args.repo.open()?, args.to.repo().open()?);
+    let (repo, target) = (args.repo.open()?, args.to.open()?);
     let mut ids: Vec<SnapshotId> = Vec::new();
     let mut damaged = Vec::new();
     if args.snapshots.is_empty() {

@@ -14,7 +14,9 @@ mod dump;
 mod export;
 mod forget;
 mod init;
+mod key;
 mod list;
+mod password;
 mod pick;
 mod progress;
 mod protect;
@@ -30,6 +32,7 @@ mod stats;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
+use pgtide::repo::{KeyError, RepoError};
 
 /// Parallel dump and restore for PostgreSQL and TimescaleDB, into a deduplicated, checksummed repository.
 #[derive(Debug, Parser)]
@@ -39,7 +42,7 @@ use clap::{ArgAction, Parser, Subcommand};
     disable_help_flag = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Exit codes:\n   0  done\n   1  failed\n   2  wrong usage\n   3  done, but something failed and is listed\n  10  no repository\n  11  in use by others\n  20  a check or a comparison found a difference\n\nNote that -h is the host, as in every PostgreSQL tool; \"pgtide COMMAND -?\" explains a command."
+    after_help = "Exit codes:\n   0  done\n   1  failed\n   2  wrong usage\n   3  done, but something failed and is listed\n  10  no repository\n  11  in use by others\n  12  wrong password\n  20  a check or a comparison found a difference\n\nNote that -h is the host, as in every PostgreSQL tool; \"pgtide COMMAND -?\" explains a command."
 )]
 struct Cli {
     /// Print help
@@ -75,6 +78,8 @@ enum Command {
     Forget(Box<forget::Args>),
     /// Protect snapshots from forget
     Protect(protect::Args),
+    /// Add, list, remove and change the keys of an encrypted repository
+    Key(key::Args),
     /// Check a repository: structure and references, with --read-data every byte
     Check(check::Args),
     /// Free what no snapshot needs
@@ -105,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Copy(args) => copy::run(&args),
         Command::Forget(args) => forget::run(&args),
         Command::Protect(args) => protect::run(&args),
+        Command::Key(args) => key::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Repair(args) => repair::run(&args),
@@ -133,6 +139,8 @@ pub enum Exit {
     NoRepository = 10,
     /// Others use it.
     Busy = 11,
+    /// The password opens no key of the repository.
+    WrongPassword = 12,
     /// A check or a comparison found a difference.
     Difference = 20,
 }
@@ -182,16 +190,23 @@ failed!(
     pgtide::export::ExportError
 );
 
-impl From<pgtide::repo::RepoError> for Failure {
-    fn from(error: pgtide::repo::RepoError) -> Self {
+impl From<RepoError> for Failure {
+    fn from(error: RepoError) -> Self {
         let code = match &error {
-            pgtide::repo::RepoError::NoRepository { .. } => Exit::NoRepository,
-            pgtide::repo::RepoError::Busy { .. } => Exit::Busy,
+            RepoError::NoRepository { .. } => Exit::NoRepository,
+            RepoError::Busy { .. } => Exit::Busy,
+            RepoError::Key(KeyError::WrongPassword { .. }) => Exit::WrongPassword,
+            RepoError::Key(
+                KeyError::NoPassword { .. }
+                | KeyError::NotEncrypted { .. }
+                | KeyError::KeysDoNotFit { .. }
+                | KeyError::Label { .. },
+            ) => Exit::Usage,
             _ => Exit::Failed,
         };
         Self {
             code,
-            damaged: matches!(error, pgtide::repo::RepoError::Damaged { .. }),
+            damaged: matches!(error, RepoError::Damaged { .. }),
             message: error.to_string(),
         }
     }

@@ -180,6 +180,7 @@ pub fn run(
         original: None,
         root: tree.root,
         outline: Some(tree.outline),
+        sealed: false,
     };
     if interrupt.raised() {
         writer.abort()?;

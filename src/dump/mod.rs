@@ -458,6 +458,7 @@ fn dump(
         original: None,
         root: tree.root,
         outline: Some(tree.outline),
+        sealed: false,
     };
     Ok((snapshot, counts, read.skipped))
 }

@@ -12,8 +12,8 @@ use super::{RepoError, Repository, outline, pack, session};
 /// tombstones are listed first.
 pub(super) fn missing(repository: &Repository, snapshot: &Snapshot) -> Result<usize, RepoError> {
     let store = &*repository.store;
-    let marked = session::marked(&session::tombstones(store)?);
-    let index = IndexSet::load(store, None)?;
+    let marked = session::marked(&session::tombstones(repository)?);
+    let index = IndexSet::load(repository, None)?;
     let packs = pack::list(store)?;
     let known = Known::new(&index, |pack, size| {
         !marked.contains(pack) && packs.get(pack) == Some(&size)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ids::{PackId, SnapshotId};
+use super::keys::KeyError;
 use super::protect::Protection;
 use crate::rows::{BlockId, RowsError};
 use crate::store::StoreError;
@@ -94,6 +95,9 @@ pub enum RepoError {
     /// The coder refused.
     #[error("a block could not be encoded")]
     Encode(#[from] RowsError),
+    /// A key or a password is not what it takes.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

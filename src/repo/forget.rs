@@ -93,10 +93,10 @@ impl Repository {
     /// All snapshots, with what the audit records say of them. An error if they do not agree.
     pub fn inventory(&self) -> Result<Inventory, RepoError> {
         let store = &*self.store;
-        let mut history = History::load(store)?;
+        let mut history = History::load(self)?;
         if history.damage().is_some() {
             // A record may have been written while they were listed.
-            history = History::load(store)?;
+            history = History::load(self)?;
         }
         if let Some(damage) = history.damage() {
             return Err(damage.beyond_sight());
@@ -114,7 +114,7 @@ impl Repository {
             if forgotten.contains(&id) {
                 continue;
             }
-            match snapshots::load(store, &id) {
+            match snapshots::load(self, &id) {
                 Ok(stored) => {
                     if !committed.contains(&id) {
                         sessions.push((id, stored.session));
@@ -138,7 +138,7 @@ impl Repository {
             history.kept().into_iter().find(|id| !there.contains(id))
         };
         if !unrecorded.is_empty() || gone(&history).is_some() {
-            let now = History::load(store)?;
+            let now = History::load(self)?;
             let committed = now.committed();
             if let Some(id) = unrecorded.iter().find(|id| !committed.contains(id)) {
                 let object = snapshots::object_name(id);
@@ -173,7 +173,7 @@ impl Repository {
         let ids = inventory.forgettable(ids)?;
         if !ids.is_empty() {
             let event = Event::Forgotten(ids);
-            inventory.history.append(&*self.store, event)?;
+            inventory.history.append(self, event)?;
         }
         self.finish_forgetting()
     }
@@ -183,7 +183,7 @@ impl Repository {
     pub fn finish_forgetting(&self) -> Result<Vec<SnapshotId>, RepoError> {
         self.config.require(Operation::Delete)?;
         let store = &*self.store;
-        let history = History::load(store)?;
+        let history = History::load(self)?;
         if let Some(damage) = history.damage() {
             return Err(damage.beyond_sight());
         }

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Hex, HistoryId, ObjectId, SnapshotId};
-use super::{RepoError, record, session, snapshots};
+use super::seal::Keyring;
+use super::{RepoError, Repository, record, session, snapshots};
 use crate::rows::BlockId;
-use crate::store::{Listed, Store};
+use crate::store::Listed;
 
 /// Folder of all records.
 pub(super) const PREFIX: &str = "history/";
@@ -103,14 +104,15 @@ pub(super) struct History {
 }
 
 impl History {
-    pub fn load(store: &dyn Store) -> Result<Self, RepoError> {
+    pub fn load(repository: &Repository) -> Result<Self, RepoError> {
+        let store = &*repository.store;
         let mut history = Self::default();
         for Listed { name, .. } in store.list(PREFIX)? {
             let Some(id) = parse_name(&name) else {
                 continue;
             };
             let bytes = store.get(&name)?;
-            match decode(&id, &bytes) {
+            match decode(&repository.keys, &id, &bytes) {
                 Ok(record) => drop(history.records.insert(id, record)),
                 Err(detail) => drop(history.damaged.insert(id, detail)),
             }
@@ -200,7 +202,7 @@ impl History {
     }
 
     /// Writes a record behind those that were read. Returns the name of its object.
-    pub fn append(&self, store: &dyn Store, event: Event) -> Result<String, RepoError> {
+    pub fn append(&self, repository: &Repository, event: Event) -> Result<String, RepoError> {
         let named = self.named();
         let ids = self.records.keys().chain(self.damaged.keys());
         let record = HistoryRecord {
@@ -210,16 +212,20 @@ impl History {
             event,
             previous: ids.filter(|id| !named.contains(id)).copied().collect(),
         };
-        let bytes = record::encode(KIND, &record)?;
+        let bytes = record::encode(&repository.keys, KIND, "", &record)?;
         let name = object_name(&ObjectId::of(&bytes));
-        store.put(&name, &bytes)?;
+        repository.store.put(&name, &bytes)?;
         Ok(name)
     }
 }
 
 /// Records that a snapshot was committed, with those whose writer died before it could.
-pub(super) fn record_commit(store: &dyn Store, snapshot: SnapshotId) -> Result<(), RepoError> {
-    let history = History::load(store)?;
+pub(super) fn record_commit(
+    repository: &Repository,
+    snapshot: SnapshotId,
+) -> Result<(), RepoError> {
+    let store = &*repository.store;
+    let history = History::load(repository)?;
     let known = history.committed();
     let mut committed = vec![snapshot];
     for Listed { name, .. } in store.list(snapshots::PREFIX)? {
@@ -229,13 +235,15 @@ pub(super) fn record_commit(store: &dyn Store, snapshot: SnapshotId) -> Result<(
             continue;
         };
         // One that cannot be read is for check to report.
-        if let Ok(stored) = snapshots::load(store, &id)
+        if let Ok(stored) = snapshots::load(repository, &id)
             && session::exists(store, &stored.session)?
         {
             committed.push(id);
         }
     }
-    history.append(store, Event::Committed(committed)).map(drop)
+    history
+        .append(repository, Event::Committed(committed))
+        .map(drop)
 }
 
 /// Name of a record's object.
@@ -247,9 +255,9 @@ fn parse_name(name: &str) -> Option<HistoryId> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-fn decode(id: &HistoryId, bytes: &[u8]) -> Result<HistoryRecord, String> {
+fn decode(keys: &Keyring, id: &HistoryId, bytes: &[u8]) -> Result<HistoryRecord, String> {
     if ObjectId::of(bytes) != *id {
         return Err("its bytes do not have the hash that is its name".into());
     }
-    record::decode(KIND, bytes)
+    record::decode(keys, KIND, "", bytes)
 }

@@ -16,6 +16,8 @@ pub type ObjectId = Hex<32>;
 pub type PackId = ObjectId;
 /// A snapshot's name.
 pub type SnapshotId = ObjectId;
+/// A key slot's name.
+pub type KeyId = ObjectId;
 /// A history record's name.
 pub type HistoryId = ObjectId;
 /// The repository's id, random.

@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::RepoError;
 use super::bytes::{array, u32_at, u64_at};
 use super::ids::{Hex, ObjectId, PackId};
 use super::pack::FinishedPack;
+use super::seal::{self, Keyring};
+use super::{RepoError, Repository};
 use crate::rows::BlockId;
-use crate::store::{Buffer, Listed, Store, StoreError};
+use crate::store::{Buffer, Listed, StoreError};
 
 /// Folder of all index objects.
 pub(super) const PREFIX: &str = "index/";
@@ -159,6 +160,19 @@ pub struct IndexFile {
 }
 
 impl IndexFile {
+    /// Opens an object as it is stored.
+    pub fn open(keys: &Keyring, name: &str, stored: Buffer) -> Result<Self, RepoError> {
+        let damaged = |detail| RepoError::damaged(name, detail);
+        let bytes = match (keys.seals(), seal::is_sealed_stream(&stored)) {
+            (false, _) => stored,
+            (true, true) => seal::open_stream(keys, name, &stored)?,
+            (true, false) => {
+                return Err(damaged("is not sealed, and this repository is encrypted"));
+            }
+        };
+        Self::parse(bytes).map_err(damaged)
+    }
+
     /// Checks the frame; the records are looked at when they are needed.
     pub fn parse(bytes: Buffer) -> Result<Self, &'static str> {
         if array(&bytes, 0).as_ref() != Some(MAGIC) {
@@ -293,11 +307,11 @@ pub(super) struct IndexSet {
 
 impl IndexSet {
     /// Lists the index objects and opens those not open yet.
-    pub fn load(store: &dyn Store, known: Option<&Self>) -> Result<Self, RepoError> {
+    pub fn load(repository: &Repository, known: Option<&Self>) -> Result<Self, RepoError> {
         let mut set = Self::default();
         for _ in 0..LISTINGS {
             let replaced;
-            (set, replaced) = Self::load_listed(store, known)?;
+            (set, replaced) = Self::load_listed(repository, known)?;
             if !replaced {
                 break;
             }
@@ -306,7 +320,11 @@ impl IndexSet {
     }
 
     /// Opens what one listing shows; also whether something of it was gone by then, and others may stand for it.
-    fn load_listed(store: &dyn Store, known: Option<&Self>) -> Result<(Self, bool), RepoError> {
+    fn load_listed(
+        repository: &Repository,
+        known: Option<&Self>,
+    ) -> Result<(Self, bool), RepoError> {
+        let store = &*repository.store;
         let mut set = Self::default();
         let mut replaced = false;
         for Listed { name: object, .. } in store.list(PREFIX)? {
@@ -325,14 +343,15 @@ impl IndexSet {
                 }
                 Err(error) => return Err(error.into()),
             };
-            match IndexFile::parse(bytes) {
+            match IndexFile::open(&repository.keys, &object, bytes) {
                 Ok(file) => {
                     set.files.insert(id, Arc::new(file));
                 }
-                Err(detail) => {
+                Err(RepoError::Damaged { detail, .. }) => {
                     tracing::warn!("{object} {detail}: it is left out");
                     set.unusable.push(object);
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok((set, replaced))
@@ -384,14 +403,27 @@ impl IndexSet {
 
 /// Stores an index object and opens it.
 pub(super) fn put(
-    store: &dyn Store,
+    repository: &Repository,
     bytes: &[u8],
 ) -> Result<(ObjectId, Arc<IndexFile>), RepoError> {
-    let id = ObjectId::of(bytes);
+    let store = &*repository.store;
+    let id = if repository.keys.seals() {
+        let mut upload = store.create_upload()?;
+        let mut hasher = blake3::Hasher::new();
+        seal::seal_stream(&repository.keys, bytes, |piece| {
+            hasher.update(piece);
+            Ok(upload.write(piece)?)
+        })?;
+        let id = hasher.finalize().into();
+        upload.finish(&object_name(&id))?;
+        id
+    } else {
+        let id = ObjectId::of(bytes);
+        store.put(&object_name(&id), bytes)?;
+        id
+    };
     let name = object_name(&id);
-    store.put(&name, bytes)?;
-    let file =
-        IndexFile::parse(store.map(&name)?).map_err(|detail| RepoError::damaged(name, detail))?;
+    let file = IndexFile::open(&repository.keys, &name, store.map(&name)?)?;
     Ok((id, Arc::new(file)))
 }
 

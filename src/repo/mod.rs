@@ -17,6 +17,7 @@ mod forget;
 mod history;
 mod ids;
 mod index;
+mod keys;
 pub mod lists;
 pub mod model;
 mod moved;
@@ -28,6 +29,7 @@ mod prune;
 mod reader;
 mod record;
 mod repair;
+mod seal;
 mod session;
 mod snapshots;
 mod stats;
@@ -36,6 +38,8 @@ mod writer;
 
 use std::sync::Arc;
 
+use self::keys::Secrets;
+use self::seal::Keyring;
 use crate::rows::IdKey;
 use crate::store::Store;
 
@@ -48,7 +52,8 @@ pub use diff::{BlockChanges, compare_blocks};
 pub use error::RepoError;
 pub use forget::Inventory;
 pub use history::{Event, HistoryRecord, Loss};
-pub use ids::{Hex, HistoryId, ObjectId, PackId, RepoId, SessionId, SnapshotId};
+pub use ids::{Hex, HistoryId, KeyId, ObjectId, PackId, RepoId, SessionId, SnapshotId};
+pub use keys::{About, Kdf, KeyError, KeyInfo, NewKey, Password, Role};
 pub use protect::{Protected, Protection};
 pub use prune::{Amount, PruneOptions, PrunePhase, PruneProgress, PruneReport};
 pub use reader::Reader;
@@ -62,8 +67,10 @@ pub use writer::{PackGroup, Stored, Writer, WriterOptions, WriterStats};
 pub mod parse {
     pub use super::block::BlockHeader;
     pub use super::index::{IndexFile, Location, Record};
+    pub use super::keys::Slot;
     pub use super::pack::{TocEntry, parse_toc, toc_len};
     pub use super::record::decode as record;
+    pub use super::seal::{Class, Closed, Keyring};
 }
 
 /// An open repository. Cheap to clone.
@@ -72,13 +79,42 @@ pub struct Repository {
     store: Arc<dyn Store>,
     config: Arc<Config>,
     id_key: IdKey,
+    keys: Keyring,
+}
+
+/// How a repository is made.
+#[derive(Debug, Default)]
+pub struct InitOptions<'a> {
+    /// Its first key, which reads; none for a repository that is not encrypted.
+    pub key: Option<NewKey<'a>>,
+    /// The repository whose keys it shares, so that blocks can be copied between them as they are. One that is
+    /// encrypted must have been opened with a key that reads.
+    pub keys_from: Option<&'a Repository>,
 }
 
 impl Repository {
     /// Creates a repository in an empty place.
     pub fn init(store: Arc<dyn Store>) -> Result<Self, RepoError> {
+        Self::init_with(store, &InitOptions::default())
+    }
+
+    /// Creates a repository in an empty place.
+    pub fn init_with(store: Arc<dyn Store>, options: &InitOptions<'_>) -> Result<Self, RepoError> {
         let location = || store.location();
-        let objects = store.list("")?;
+        let shared = match options.keys_from {
+            Some(from) => keys::shared(from, options.key.is_some())?,
+            None => None,
+        };
+        let mut objects = store.list("")?;
+        // Keys alone open nothing: an earlier attempt left them.
+        if objects
+            .iter()
+            .all(|object| keys::parse_name(&object.name).is_some())
+        {
+            for object in objects.drain(..) {
+                store.delete(&object.name)?;
+            }
+        }
         if objects.iter().any(|object| object.name == config::NAME) {
             return Err(RepoError::AlreadyExists {
                 location: location(),
@@ -94,22 +130,63 @@ impl Repository {
                 example: object.name,
             });
         }
-        Config::new().store(&*store)?;
+        let (config, keys) = match &options.key {
+            None => {
+                let id_key = options.keys_from.map(|from| Hex(from.id_key.0));
+                let config = Config::plain(id_key.unwrap_or_else(Hex::random));
+                (config, Keyring::plain())
+            }
+            Some(key) => {
+                let secrets = shared.map_or_else(Secrets::generate, Ok)?;
+                let config = Config::encrypted(RepoId::random(), Hex(secrets.public));
+                let keys = keys::found(&*store, config.id, secrets, key)?;
+                (config, keys)
+            }
+        };
+        config.store(&*store)?;
         store.fill_reserve()?;
-        Self::open(store)
+        Self::with(store, config, keys)
     }
 
-    /// Opens a repository.
+    /// Opens a repository that is not encrypted.
     pub fn open(store: Arc<dyn Store>) -> Result<Self, RepoError> {
+        let location = store.location();
+        Self::open_with(store, || Err(KeyError::NoPassword { location }.into()))
+    }
+
+    /// Opens a repository; asks for the password if it is encrypted.
+    pub fn open_with<E: From<RepoError>>(
+        store: Arc<dyn Store>,
+        password: impl FnOnce() -> Result<Password, E>,
+    ) -> Result<Self, E> {
         let config = match Config::load(&*store) {
-            Err(error) if error.is_absent() => return Err(missing_config(&*store)?),
+            Err(error) if error.is_absent() => return Err(missing_config(&*store)?.into()),
             config => config?,
         };
         config.require(Operation::Read)?;
+        let keys = if config.is_encrypted() {
+            keys::unlock(&*store, config.id, &password()?)?
+        } else {
+            Keyring::plain()
+        };
+        Ok(Self::with(store, config, keys)?)
+    }
+
+    fn with(store: Arc<dyn Store>, config: Config, keys: Keyring) -> Result<Self, RepoError> {
+        let id_key = match keys.secrets() {
+            None => config.id_key()?,
+            Some(secrets) if config.agrees_with(&Hex(secrets.public)) => IdKey(*secrets.id_key),
+            Some(_) => {
+                let detail = "states another public key than the key slot that was opened: somebody changed it; \
+                              restore it from a copy";
+                return Err(RepoError::damaged(config::NAME, detail));
+            }
+        };
         Ok(Self {
-            id_key: config.id_key(),
+            id_key,
             config: Arc::new(config),
             store,
+            keys,
         })
     }
 
@@ -125,7 +202,7 @@ impl Repository {
 
     /// Whether these bytes are the record of that snapshot.
     fn is_snapshot(&self, id: &SnapshotId, bytes: &[u8]) -> bool {
-        snapshots::decode(id, bytes).is_ok()
+        snapshots::decode(&self.keys, id, bytes).is_ok()
     }
 
     /// Where it is, for people.

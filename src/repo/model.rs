@@ -54,6 +54,14 @@ pub struct Snapshot {
         with = "super::ids::optional_block_as_hex"
     )]
     pub outline: Option<BlockId>,
+    /// Whether the repository was opened with a key that cannot read: warnings, sections, conditions, tables without
+    /// rows, and extensions are then missing here. Never stored.
+    #[serde(default, skip_deserializing, skip_serializing_if = "is_false")]
+    pub sealed: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A snapshot of another repository.

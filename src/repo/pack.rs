@@ -114,15 +114,15 @@ impl OpenPack {
     }
 
     /// Appends a block; returns the bytes it takes.
-    pub fn append(&mut self, header: BlockHeader, encoded: &[u8]) -> Result<u64, RepoError> {
+    pub fn append(&mut self, header: BlockHeader, stored: &[u8]) -> Result<u64, RepoError> {
         let entry = TocEntry {
             id: header.id,
             offset: self.size,
             length: header.stored_len + HEADER_LEN as u32,
             raw_len: header.raw_len,
         };
-        self.write(&header.to_bytes(encoded))?;
-        self.write(encoded)?;
+        self.write(&header.to_bytes(stored))?;
+        self.write(stored)?;
         self.toc.push(entry);
         Ok(entry.length.into())
     }

@@ -114,7 +114,7 @@ impl Repository {
     /// The snapshots that are protected now, as far as the audit records can be read.
     pub fn protections(&self) -> Result<BTreeMap<SnapshotId, Protection>, RepoError> {
         let now = Timestamp::now();
-        let mut protections = History::load(&*self.store)?.protections();
+        let mut protections = History::load(self)?.protections();
         protections.retain(|_, protection| protection.holds_at(now));
         Ok(protections)
     }
@@ -134,9 +134,9 @@ impl Repository {
             snapshots: snapshots.clone(),
             until,
         };
-        let record = inventory.history.append(&*self.store, event)?;
+        let record = inventory.history.append(self, event)?;
         // Who forgot them meanwhile looked for protection before that, and again before it removes anything.
-        let forgotten = History::load(&*self.store)?.forgotten();
+        let forgotten = History::load(self)?.forgotten();
         for id in &snapshots {
             let gone = || self.store.len(&snapshots::object_name(id));
             if forgotten.contains(id) && gone().is_err_and(|error| error.is_absent()) {
@@ -161,7 +161,7 @@ impl Repository {
         let event = Event::Released {
             snapshots: snapshots.clone(),
         };
-        inventory.history.append(&*self.store, event)?;
+        inventory.history.append(self, event)?;
         Ok(snapshots)
     }
 
@@ -202,7 +202,7 @@ impl Repository {
         if ids.is_empty() {
             return Ok(needed);
         }
-        let set = IndexSet::load(&*self.store, None)?;
+        let set = IndexSet::load(self, None)?;
         let reader = self.reader_with(set.clone())?;
         let mut seen = HashSet::new();
         let mut need = |block: &BlockId| {

@@ -4,15 +4,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::block::{BlockHeader, HEADER_LEN};
 use super::index::{IndexSet, Location};
+use super::keys::KeyError;
+use super::seal::Closed;
 use super::{RepoError, Repository, pack};
-use crate::rows::{BlockId, BlockInfo, Decoder, IdKey, RowsError};
-use crate::store::Store;
+use crate::rows::{BlockId, BlockInfo, Decoder, RowsError};
 
 /// Reads blocks; for many threads at once.
 #[derive(Debug)]
 pub struct Reader {
-    store: Arc<dyn Store>,
-    id_key: IdKey,
+    repository: Repository,
     index: RwLock<Arc<Indexes>>,
 }
 
@@ -38,14 +38,13 @@ impl Indexes {
 impl Repository {
     /// A reader of what is stored now.
     pub fn reader(&self) -> Result<Reader, RepoError> {
-        self.reader_with(IndexSet::load(&*self.store, None)?)
+        self.reader_with(IndexSet::load(self, None)?)
     }
 
     /// A reader that knows these index objects.
     pub(super) fn reader_with(&self, index: IndexSet) -> Result<Reader, RepoError> {
         Ok(Reader {
-            store: Arc::clone(&self.store),
-            id_key: self.id_key().clone(),
+            repository: self.clone(),
             index: RwLock::new(Indexes::new(index)?),
         })
     }
@@ -79,7 +78,7 @@ impl Reader {
             // The block was stored, or its pack replaced by another, since the index was loaded: possibly more than
             // once, while prunes are at work.
             reloads += 1;
-            let objects = IndexSet::load(&*self.store, Some(&index.objects))?;
+            let objects = IndexSet::load(&self.repository, Some(&index.objects))?;
             if objects.files.keys().eq(index.objects.files.keys()) {
                 return Err(failure);
             }
@@ -135,15 +134,20 @@ impl Reader {
         out: &mut Vec<u8>,
     ) -> Result<BlockInfo, RepoError> {
         let name = pack::object_name(&location.pack);
-        self.store
-            .get_range(&name, location.offset, location.length as usize, scratch)?;
-        verify_block(&self.id_key, id, scratch, decoder, out).map_err(|detail| {
-            RepoError::DamagedBlock {
+        self.repository.store.get_range(
+            &name,
+            location.offset,
+            location.length as usize,
+            scratch,
+        )?;
+        verify_block(&self.repository, id, scratch, decoder, out).map_err(|fault| match fault {
+            BlockFault::NoKey => KeyError::CannotRead.into(),
+            BlockFault::Damaged(detail) => RepoError::DamagedBlock {
                 pack: location.pack,
                 offset: location.offset,
                 block: *id,
                 detail,
-            }
+            },
         })
     }
 
@@ -156,22 +160,49 @@ impl Reader {
     ) -> Result<(), RepoError> {
         let name = pack::object_name(&location.pack);
         let len = len.min(location.length as usize);
-        Ok(self.store.get_range(&name, location.offset, len, scratch)?)
+        Ok(self
+            .repository
+            .store
+            .get_range(&name, location.offset, len, scratch)?)
     }
 }
 
-/// Verifies a block as it lies in a pack, and decodes it into `out`.
+/// Why a block cannot be had.
+#[derive(Debug)]
+pub(super) enum BlockFault {
+    /// It takes a key that reads. Its bytes are what its header says.
+    NoKey,
+    /// It is not what was stored.
+    Damaged(String),
+}
+
+impl<T: Into<String>> From<T> for BlockFault {
+    fn from(detail: T) -> Self {
+        Self::Damaged(detail.into())
+    }
+}
+
+/// Verifies a block as it lies in a pack, and decodes it into `out`. It is opened where it lies.
 pub(super) fn verify_block(
-    id_key: &IdKey,
+    repository: &Repository,
     id: &BlockId,
-    block: &[u8],
+    block: &mut [u8],
     decoder: &mut Decoder,
     out: &mut Vec<u8>,
-) -> Result<BlockInfo, String> {
-    let (header, encoded) = BlockHeader::open(block)?;
+) -> Result<BlockInfo, BlockFault> {
+    let (header, _) = BlockHeader::open(block)?;
     if header.id != *id {
-        return Err(format!("its header is that of block {}", header.id));
+        return Err(format!("its header is that of block {}", header.id).into());
     }
+    let stored = &mut block[HEADER_LEN..];
+    let opened = repository.keys.open_block(&header, stored);
+    let encoded = opened.map_err(|closed| match closed {
+        Closed::NoKey => BlockFault::NoKey,
+        Closed::Damaged => "it was not sealed as this block by a key of this repository".into(),
+        Closed::OtherKind => {
+            "it is sealed in a repository that is not encrypted, or the other way".into()
+        }
+    })?;
     let info = decoder.decode(encoded, out).map_err(|error| match error {
         RowsError::Damaged { detail } => detail,
         other => other.to_string(),
@@ -182,7 +213,7 @@ pub(super) fn verify_block(
     {
         return Err("its header does not agree with its content".into());
     }
-    if id_key.block_id(info.format, info.columns, out) != *id {
+    if repository.id_key().block_id(info.format, info.columns, out) != *id {
         return Err("its payload does not have its id".into());
     }
     Ok(info)

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use super::ids::{ObjectId, PackId, SessionId};
-use super::{RepoError, record};
+use super::seal::Keyring;
+use super::{RepoError, Repository, record};
 use crate::store::{Listed, Store};
 
 /// Folder of all sessions.
@@ -116,7 +116,7 @@ pub struct Tombstone {
 #[derive(Debug)]
 pub(super) struct Session {
     pub id: SessionId,
-    store: Arc<dyn Store>,
+    repository: Repository,
     heart: Option<(Sender<()>, JoinHandle<()>)>,
     /// Whether its objects go when it ends.
     remove: bool,
@@ -126,12 +126,12 @@ impl Session {
     /// Registers a writer, then notes the tombstones: in this order, which whoever deletes relies on.
     /// Returns the tombstones.
     pub fn register(
-        store: &Arc<dyn Store>,
+        repository: &Repository,
         interval: Duration,
     ) -> Result<(Self, Tombstones), RepoError> {
         let mut session = Self {
             id: SessionId::random(),
-            store: Arc::clone(store),
+            repository: repository.clone(),
             heart: None,
             remove: true,
         };
@@ -143,18 +143,26 @@ impl Session {
             process: Process::this(),
         };
         let object = object_name(&session.id);
-        store.put(&object, &record::encode(KIND, &registered)?)?;
+        let (store, keys) = (&repository.store, &repository.keys);
+        store.put(&object, &record::encode(keys, KIND, &object, &registered)?)?;
 
-        let tombstones = tombstones(&**store)?;
+        let tombstones = tombstones(repository)?;
         let mut beat = Beat {
             counter: 0,
             tombstones: tombstones.keys().copied().collect(),
         };
         let beat_object = format!("{object}{BEAT_SUFFIX}");
-        store.put(&beat_object, &record::encode(BEAT_KIND, &beat)?)?;
+        let put_beat = {
+            let (repository, object) = (repository.clone(), beat_object);
+            move |beat: &Beat| -> Result<(), RepoError> {
+                let bytes = record::encode(&repository.keys, BEAT_KIND, &object, beat)?;
+                Ok(repository.store.put(&object, &bytes)?)
+            }
+        };
+        put_beat(&beat)?;
 
         let (stop, stopped) = bounded::<()>(0);
-        let store = Arc::clone(store);
+        let store = std::sync::Arc::clone(store);
         let heart = thread::Builder::new()
             .name("heartbeat".into())
             .spawn(move || {
@@ -164,10 +172,8 @@ impl Session {
                         break;
                     }
                     beat.counter += 1;
-                    let put = record::encode(BEAT_KIND, &beat)
-                        .and_then(|bytes| Ok(store.put(&beat_object, &bytes)?));
                     // A missed beat is no reason to fail a dump: another follows, and the commit looks for the session.
-                    if let Err(error) = put {
+                    if let Err(error) = put_beat(&beat) {
                         tracing::warn!(
                             "the heartbeat of this session could not be stored: {error}"
                         );
@@ -184,7 +190,7 @@ impl Session {
 
     /// Whether the session is still registered.
     pub fn is_registered(&self) -> Result<bool, RepoError> {
-        exists(&*self.store, &self.id)
+        exists(&*self.repository.store, &self.id)
     }
 
     /// From here on the session's objects stay behind if the process fails: they say that a snapshot may be there
@@ -211,7 +217,7 @@ impl Drop for Session {
         }
         let object = object_name(&self.id);
         for name in [format!("{object}{BEAT_SUFFIX}"), object] {
-            match self.store.delete(&name) {
+            match self.repository.store.delete(&name) {
                 Err(error) if !error.is_absent() => {
                     tracing::warn!("{name} stays behind until the next prune: {error}")
                 }
@@ -239,13 +245,20 @@ pub(super) fn parse_name(name: &str) -> Option<SessionId> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// A session's record and its last sign of life, each if it is there and can be read; nothing if the session is not
-/// registered.
+/// What a session's objects say, each as far as it is there and can be read.
+pub(super) struct Registered {
+    pub record: Option<SessionRecord>,
+    pub beat: Option<Beat>,
+}
+
+/// A session; nothing if it is not registered.
 pub(super) fn read(
-    store: &dyn Store,
+    repository: &Repository,
     id: &SessionId,
-) -> Result<Option<(Option<SessionRecord>, Option<Beat>)>, RepoError> {
+) -> Result<Option<Registered>, RepoError> {
     let object = object_name(id);
+    let beat_object = format!("{object}{BEAT_SUFFIX}");
+    let (store, keys) = (&*repository.store, &repository.keys);
     let get = |name: &str| match store.get(name) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.is_absent() => Ok(None),
@@ -254,11 +267,11 @@ pub(super) fn read(
     let Some(bytes) = get(&object)? else {
         return Ok(None);
     };
-    let beat = get(&format!("{object}{BEAT_SUFFIX}"))?;
-    Ok(Some((
-        record::decode(KIND, &bytes).ok(),
-        beat.and_then(|bytes| record::decode(BEAT_KIND, &bytes).ok()),
-    )))
+    let beat = get(&beat_object)?;
+    Ok(Some(Registered {
+        record: record::decode(keys, KIND, &object, &bytes).ok(),
+        beat: beat.and_then(|bytes| record::decode(keys, BEAT_KIND, &beat_object, &bytes).ok()),
+    }))
 }
 
 /// Removes a session's objects: its main one first, as that is the one that its writer looks for.
@@ -283,11 +296,11 @@ pub(super) fn exists(store: &dyn Store, id: &SessionId) -> Result<bool, RepoErro
 }
 
 /// What is wrong with an object below `sessions/`, if anything.
-pub(super) fn verify(name: &str, bytes: &[u8]) -> Result<(), String> {
+pub(super) fn verify(keys: &Keyring, name: &str, bytes: &[u8]) -> Result<(), String> {
     if name.ends_with(BEAT_SUFFIX) {
-        record::decode::<Beat>(BEAT_KIND, bytes).map(drop)
+        record::decode::<Beat>(keys, BEAT_KIND, name, bytes).map(drop)
     } else {
-        record::decode::<SessionRecord>(KIND, bytes).map(drop)
+        record::decode::<SessionRecord>(keys, KIND, name, bytes).map(drop)
     }
 }
 
@@ -295,7 +308,8 @@ pub(super) fn verify(name: &str, bytes: &[u8]) -> Result<(), String> {
 pub(super) type Tombstones = BTreeMap<ObjectId, Vec<PackId>>;
 
 /// All tombstones.
-pub(super) fn tombstones(store: &dyn Store) -> Result<Tombstones, RepoError> {
+pub(super) fn tombstones(repository: &Repository) -> Result<Tombstones, RepoError> {
+    let store = &*repository.store;
     let mut tombstones = Tombstones::new();
     for Listed { name, .. } in store.list(TOMBSTONES)? {
         let Some(id) = name.strip_prefix(TOMBSTONES).and_then(|id| id.parse().ok()) else {
@@ -308,8 +322,8 @@ pub(super) fn tombstones(store: &dyn Store) -> Result<Tombstones, RepoError> {
             Err(error) => return Err(error.into()),
         };
         // One that cannot be read may mark any pack: going on could lose blocks.
-        let packs =
-            decode_tombstone(&id, &bytes).map_err(|detail| RepoError::damaged(&name, detail))?;
+        let packs = decode_tombstone(&repository.keys, &id, &bytes)
+            .map_err(|detail| RepoError::damaged(&name, detail))?;
         tombstones.insert(id, packs);
     }
     Ok(tombstones)
@@ -321,11 +335,12 @@ pub(super) fn marked(tombstones: &Tombstones) -> HashSet<PackId> {
 }
 
 /// Marks packs for deletion; returns the tombstone.
-pub(super) fn mark(store: &dyn Store, packs: Vec<PackId>) -> Result<ObjectId, RepoError> {
+pub(super) fn mark(repository: &Repository, packs: Vec<PackId>) -> Result<ObjectId, RepoError> {
     let time = jiff::Timestamp::now();
-    let bytes = record::encode(TOMBSTONE_KIND, &Tombstone { time, packs })?;
+    let tombstone = Tombstone { time, packs };
+    let bytes = record::encode(&repository.keys, TOMBSTONE_KIND, "", &tombstone)?;
     let id = ObjectId::of(&bytes);
-    store.put(&tombstone_name(&id), &bytes)?;
+    repository.store.put(&tombstone_name(&id), &bytes)?;
     Ok(id)
 }
 
@@ -335,11 +350,15 @@ pub(super) fn tombstone_name(id: &ObjectId) -> String {
 }
 
 /// The packs a tombstone marks.
-pub(super) fn decode_tombstone(id: &ObjectId, bytes: &[u8]) -> Result<Vec<PackId>, String> {
+pub(super) fn decode_tombstone(
+    keys: &Keyring,
+    id: &ObjectId,
+    bytes: &[u8],
+) -> Result<Vec<PackId>, String> {
     if ObjectId::of(bytes) != *id {
         return Err("its bytes do not have the hash that is its name".into());
     }
-    Ok(record::decode::<Tombstone>(TOMBSTONE_KIND, bytes)?.packs)
+    Ok(record::decode::<Tombstone>(keys, TOMBSTONE_KIND, "", bytes)?.packs)
 }
 
 /// This host's name, for people.

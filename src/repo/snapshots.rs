@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Hex, ObjectId, SessionId, SnapshotId};
-use super::model::Snapshot;
+use super::model::{Condition, Extension, Snapshot};
+use super::seal::{Class, Closed, Keyring};
 use super::{RepoError, Repository, record};
 use crate::rows::{BlockId, Format};
-use crate::store::{Listed, Store};
+use crate::store::Listed;
 
 /// Folder of all snapshots.
 pub(super) const PREFIX: &str = "snapshots/";
@@ -22,7 +23,83 @@ const SHORTEST_PREFIX: usize = 4;
 pub(super) struct Stored {
     /// The session that wrote it: see [`history`](super::history).
     pub session: SessionId,
+    /// In an encrypted repository without what may name tables or data: whoever writes may read it.
     pub snapshot: Snapshot,
+    /// That, as JSON, sealed to the readers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "hex::serde")]
+    pub details: Vec<u8>,
+}
+
+/// What a snapshot says that may name tables or data.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Details {
+    #[serde(default)]
+    warnings: Vec<String>,
+    #[serde(default)]
+    sections: Vec<String>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+    #[serde(default)]
+    without_rows: Vec<(String, String)>,
+    #[serde(default)]
+    extensions: Vec<Extension>,
+}
+
+impl Details {
+    fn swap(&mut self, snapshot: &mut Snapshot) {
+        use std::mem::swap;
+        swap(&mut self.warnings, &mut snapshot.warnings);
+        swap(&mut self.sections, &mut snapshot.sections);
+        swap(&mut self.conditions, &mut snapshot.conditions);
+        swap(&mut self.without_rows, &mut snapshot.without_rows);
+        swap(&mut self.extensions, &mut snapshot.source.extensions);
+    }
+}
+
+/// What details are sealed for: the snapshot's tree, so that they move with it from one repository to another that
+/// shares its keys, and to no other snapshot.
+fn details_aad(snapshot: &Snapshot) -> Vec<u8> {
+    [b"pgtide snapshot details 1", &snapshot.root.0[..]].concat()
+}
+
+impl Stored {
+    /// As it is written: details apart. Those that could not be opened stay as they are.
+    fn to_sealed(&self, keys: &Keyring) -> Result<Self, RepoError> {
+        let mut sealed = Self {
+            session: self.session,
+            snapshot: self.snapshot.clone(),
+            details: self.details.clone(),
+        };
+        if !sealed.snapshot.sealed {
+            let mut details = Details::default();
+            details.swap(&mut sealed.snapshot);
+            let json = serde_json::to_vec(&details)
+                .map_err(|error| RepoError::damaged("a new snapshot", error.to_string()))?;
+            sealed.details = keys.seal(Class::Reader, &details_aad(&sealed.snapshot), &json)?;
+        }
+        sealed.snapshot.sealed = false;
+        Ok(sealed)
+    }
+
+    /// Puts the details back in their place, if the key opens them.
+    fn open(&mut self, keys: &Keyring) -> Result<(), String> {
+        let aad = details_aad(&self.snapshot);
+        let mut frame = self.details.clone();
+        match keys.open(Class::Reader, &aad, &mut frame) {
+            Ok(json) => {
+                let mut details: Details =
+                    serde_json::from_slice(json).map_err(|error| error.to_string())?;
+                details.swap(&mut self.snapshot);
+                self.details.clear();
+                Ok(())
+            }
+            Err(Closed::NoKey) => {
+                self.snapshot.sealed = true;
+                Ok(())
+            }
+            Err(_) => Err("its details were not sealed for it".into()),
+        }
+    }
 }
 
 /// All snapshots of a repository.
@@ -34,16 +111,24 @@ pub struct Snapshots {
     pub damaged: Vec<RepoError>,
 }
 
-pub(super) fn encode(stored: &Stored) -> Result<(SnapshotId, Vec<u8>), RepoError> {
-    let bytes = record::encode(KIND, stored)?;
+pub(super) fn encode(keys: &Keyring, stored: &Stored) -> Result<(SnapshotId, Vec<u8>), RepoError> {
+    let bytes = if keys.seals() {
+        record::encode(keys, KIND, "", &stored.to_sealed(keys)?)?
+    } else {
+        record::encode(keys, KIND, "", stored)?
+    };
     Ok((ObjectId::of(&bytes), bytes))
 }
 
-pub(super) fn decode(id: &SnapshotId, bytes: &[u8]) -> Result<Stored, String> {
+pub(super) fn decode(keys: &Keyring, id: &SnapshotId, bytes: &[u8]) -> Result<Stored, String> {
     if ObjectId::of(bytes) != *id {
         return Err("its bytes do not have the hash that is its name".into());
     }
-    record::decode(KIND, bytes)
+    let mut stored: Stored = record::decode(keys, KIND, "", bytes)?;
+    if keys.seals() {
+        stored.open(keys)?;
+    }
+    Ok(stored)
 }
 
 /// Name of a snapshot's object.
@@ -56,10 +141,10 @@ pub(super) fn parse_name(name: &str) -> Option<SnapshotId> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-pub(super) fn load(store: &dyn Store, id: &SnapshotId) -> Result<Stored, RepoError> {
+pub(super) fn load(repository: &Repository, id: &SnapshotId) -> Result<Stored, RepoError> {
     let name = object_name(id);
-    let bytes = store.get(&name)?;
-    decode(id, &bytes).map_err(|detail| RepoError::damaged(name, detail))
+    let bytes = repository.store.get(&name)?;
+    decode(&repository.keys, id, &bytes).map_err(|detail| RepoError::damaged(name, detail))
 }
 
 /// A snapshot, and the id of the block with the copy of its record.
@@ -69,7 +154,8 @@ pub(super) fn load_with_copy(
 ) -> Result<(Stored, BlockId), RepoError> {
     let name = object_name(id);
     let bytes = repository.store.get(&name)?;
-    let stored = decode(id, &bytes).map_err(|detail| RepoError::damaged(name, detail))?;
+    let stored =
+        decode(&repository.keys, id, &bytes).map_err(|detail| RepoError::damaged(name, detail))?;
     let copy = repository.id_key().block_id(Format::Other, 0, &bytes);
     Ok((stored, copy))
 }
@@ -83,13 +169,12 @@ fn source_name(snapshot: &Snapshot) -> String {
 impl Repository {
     /// All snapshots, the oldest first.
     pub fn snapshots(&self) -> Result<Snapshots, RepoError> {
-        let store = &*self.store;
         let mut snapshots = Snapshots::default();
-        for Listed { name, .. } in store.list(PREFIX)? {
+        for Listed { name, .. } in self.store.list(PREFIX)? {
             let Some(id) = parse_name(&name) else {
                 continue;
             };
-            match load(store, &id) {
+            match load(self, &id) {
                 Ok(stored) => snapshots.list.push((id, stored.snapshot)),
                 // Forgotten since the listing.
                 Err(error) if error.is_absent() => {}
@@ -127,7 +212,7 @@ impl Repository {
             [] => Err(RepoError::NoSnapshot {
                 wanted: wanted.into(),
             }),
-            [id] => Ok((id, load(&*self.store, &id)?.snapshot)),
+            [id] => Ok((id, load(self, &id)?.snapshot)),
             _ => Err(RepoError::Ambiguous {
                 wanted: wanted.into(),
                 matches,

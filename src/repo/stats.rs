@@ -174,7 +174,7 @@ impl Repository {
             }
         }
         snapshots.sort_by_key(|(id, snapshot, _)| (snapshot.time, snapshot.finished, *id));
-        let set = IndexSet::load(&*self.store, None)?;
+        let set = IndexSet::load(self, None)?;
         // Index first, packs second: what an index names was durable before it.
         let packs = pack::list(&*self.store)?;
         let there = |pack: &PackId, size| packs.get(pack) == Some(&size);
@@ -226,7 +226,7 @@ impl Repository {
 
     /// What the tables of a snapshot take, in order of name.
     pub fn table_stats(&self, snapshot: &Snapshot) -> Result<Vec<TableStats>, RepoError> {
-        let set = IndexSet::load(&*self.store, None)?;
+        let set = IndexSet::load(self, None)?;
         let places = UsedBlocks::new(&set.compacted()?, |_, _| true, |_| false);
         let reader = self.reader_with(set)?;
         let root: Root = lists::read_value(&reader, &snapshot.root)?;
@@ -261,7 +261,7 @@ impl Repository {
         snapshot: &Snapshot,
         jobs: usize,
     ) -> Result<BTreeMap<&'static str, CoderStats>, RepoError> {
-        let set = IndexSet::load(&*self.store, None)?;
+        let set = IndexSet::load(self, None)?;
         let mut used = UsedBlocks::new(&set.compacted()?, |_, _| true, |_| false);
         let reader = self.reader_with(set)?;
         let mut stats: BTreeMap<&'static str, CoderStats> = BTreeMap::new();

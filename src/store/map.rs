@@ -24,14 +24,14 @@ impl Buffer {
         Self::map(&file)
     }
 
-    /// Maps a file of a store.
-    pub(super) fn map(file: &File) -> io::Result<Self> {
+    /// Maps a file of a store, or one without a name that nobody else has open.
+    pub(crate) fn map(file: &File) -> io::Result<Self> {
         if file.metadata()?.len() == 0 {
             return Ok(Self(Inner::Owned(Vec::new())));
         }
         // SAFETY: a mapping is sound as long as nobody changes or cuts the file below it. Objects are written under
         // a temporary name, renamed into place and from then on only ever replaced by rename or unlinked, both of
-        // which leave the mapped inode as it is.
+        // which leave the mapped inode as it is. A file without a name is changed by nobody.
         let map = unsafe { Mmap::map(file)? };
         Ok(Self(Inner::Mapped(map)))
     }

@@ -58,7 +58,16 @@ impl Done {
 /// The program, without a server.
 pub fn pgtide(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgtide"));
-    for name in ["PGTIDE_REPO", "PGDATABASE", "PGHOST", "PGPORT", "PGUSER"] {
+    for name in [
+        "PGTIDE_REPO",
+        "PGTIDE_PASSWORD",
+        "PGTIDE_PASSWORD_FILE",
+        "PGTIDE_PASSWORD_COMMAND",
+        "PGDATABASE",
+        "PGHOST",
+        "PGPORT",
+        "PGUSER",
+    ] {
         command.env_remove(name);
     }
     command.args(arguments);

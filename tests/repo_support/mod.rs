@@ -1,6 +1,7 @@
 //! A small dump and restore over the repository, for its tests.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use pgtide::repo::model::{
 };
 use pgtide::repo::outline::Tree;
 use pgtide::repo::{
-    CheckOptions, CheckReport, Hex, PackGroup, ReadData, RepoError, Repository, SnapshotId, Writer,
-    WriterOptions, WriterStats,
+    CheckOptions, CheckReport, Hex, InitOptions, Kdf, NewKey, PackGroup, Password, ReadData,
+    RepoError, Repository, Role, SnapshotId, Writer, WriterOptions, WriterStats,
 };
 use pgtide::rows::{ColumnKind, Decoder, Effort, Encoder, Format, RowDigest, Shape};
 use pgtide::store::{LocalStore, Store};
@@ -34,6 +35,39 @@ pub const SMALL: WriterOptions = WriterOptions {
 pub struct Place {
     pub dir: tempfile::TempDir,
     pub store: Arc<dyn Store>,
+    /// Of an encrypted one.
+    pub password: Option<Password>,
+}
+
+/// A password's key that costs nothing.
+pub const CHEAP: Kdf = Kdf::Argon2id {
+    memory_kib: 8,
+    passes: 1,
+    lanes: 1,
+};
+
+/// The password of encrypted repositories.
+pub const PASSWORD: &str = "correct horse";
+
+pub fn password(text: &str) -> Password {
+    Password::new(text.to_owned()).unwrap()
+}
+
+/// A key that costs nothing.
+pub fn cheap(role: Role, password: &Password) -> NewKey<'_> {
+    NewKey {
+        role,
+        label: "test key",
+        password,
+        kdf: CHEAP,
+    }
+}
+
+/// What kinds of repositories there are.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Plain,
+    Encrypted,
 }
 
 impl Place {
@@ -43,6 +77,26 @@ impl Place {
         place
     }
 
+    /// An encrypted one.
+    pub fn encrypted() -> Self {
+        let mut place = Self::empty();
+        let password = password(PASSWORD);
+        let options = InitOptions {
+            key: Some(cheap(Role::Read, &password)),
+            keys_from: None,
+        };
+        Repository::init_with(Arc::clone(&place.store), &options).unwrap();
+        place.password = Some(password);
+        place
+    }
+
+    pub fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Plain => Self::new(),
+            Kind::Encrypted => Self::encrypted(),
+        }
+    }
+
     pub fn empty() -> Self {
         // In memory where that is possible: these tests do not cut the power, and syncing takes most of their time.
         let memory = std::path::Path::new("/dev/shm");
@@ -50,11 +104,40 @@ impl Place {
             .or_else(|_| tempfile::tempdir())
             .unwrap();
         let store = Arc::new(LocalStore::new(dir.path()));
-        Self { dir, store }
+        Self {
+            dir,
+            store,
+            password: None,
+        }
     }
 
     pub fn open(&self) -> Repository {
-        Repository::open(Arc::clone(&self.store)).unwrap()
+        self.try_open().unwrap()
+    }
+
+    pub fn try_open(&self) -> Result<Repository, RepoError> {
+        self.open_through(Arc::clone(&self.store))
+    }
+
+    /// Opens it by way of another store.
+    pub fn open_through(&self, store: Arc<dyn Store>) -> Result<Repository, RepoError> {
+        match &self.password {
+            None => Repository::open(store),
+            Some(password) => open_with(store, password),
+        }
+    }
+
+    /// Opens it with another password.
+    pub fn open_with(&self, text: &str) -> Result<Repository, RepoError> {
+        open_with(Arc::clone(&self.store), &password(text))
+    }
+
+    /// The bytes of every object, by name.
+    pub fn objects(&self) -> BTreeMap<String, Vec<u8>> {
+        let names = self.names("").into_iter();
+        names
+            .map(|name| (name.clone(), self.store.get(&name).unwrap()))
+            .collect()
     }
 
     pub fn names(&self, prefix: &str) -> Vec<String> {
@@ -65,6 +148,10 @@ impl Place {
             .map(|object| object.name)
             .collect()
     }
+}
+
+fn open_with(store: Arc<dyn Store>, password: &Password) -> Result<Repository, RepoError> {
+    Repository::open_with(store, || Ok::<_, RepoError>(password.clone()))
 }
 
 /// Rows of random digits, the same for the same seed: they do not compress below half.
@@ -206,6 +293,7 @@ pub fn finish_as(
         original: None,
         root: tree.root,
         outline: Some(tree.outline),
+        sealed: false,
     };
     edit(&mut snapshot);
     writer.commit(snapshot)

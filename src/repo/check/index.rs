@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use super::problems::{ProblemKind, Problems};
 use super::{CheckPhase, CheckProgress, CheckReport, Snapshots};
-use crate::repo::RepoError;
 use crate::repo::ids::ObjectId;
 use crate::repo::index::{self, IndexFile, IndexSet};
-use crate::store::{Listed, Store};
+use crate::repo::{RepoError, Repository};
+use crate::store::Listed;
 
 /// Returns the sound ones. What only a damaged one knows counts as not indexed.
 pub(super) fn check(
-    store: &dyn Store,
+    repository: &Repository,
     problems: &mut Problems,
     report: &mut CheckReport,
     progress: &dyn Fn(CheckProgress),
 ) -> Result<IndexSet, RepoError> {
+    let store = &*repository.store;
     let mut sound = IndexSet::default();
     let objects = store.list(index::PREFIX)?;
     let total = objects.len() as u64;
@@ -32,29 +33,33 @@ pub(super) fn check(
         };
         report.indexes += 1;
         let file = if ObjectId::of(&bytes) == id {
-            IndexFile::parse(bytes)
+            IndexFile::open(&repository.keys, &name, bytes)
         } else {
-            Err("its bytes do not have the hash that is its name")
+            let detail = "its bytes do not have the hash that is its name";
+            Err(RepoError::damaged(&name, detail))
         };
-        match file.and_then(|file| verify(&file).map(|()| file)) {
+        match file.and_then(|file| verify(&file, &name).map(|()| file)) {
             Ok(file) => drop(sound.files.insert(id, Arc::new(file))),
-            Err(detail) => problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new()),
+            Err(RepoError::Damaged { detail, .. }) => {
+                problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(sound)
 }
 
 /// Whether the records are in order and within the packs they name: a faulty writer's index has its hash, too.
-fn verify(file: &IndexFile) -> Result<(), &'static str> {
+fn verify(file: &IndexFile, name: &str) -> Result<(), RepoError> {
     let mut last = None;
     for record in file.records() {
         if last.is_some_and(|last| last > record) {
-            return Err("its records are not in order");
+            return Err(RepoError::damaged(name, "its records are not in order"));
         }
         let end = record.offset.checked_add(record.length.into());
         match (file.pack(record.pack as usize), end) {
             (Some((_, size)), Some(end)) if end <= size => {}
-            _ => return Err("a record leads out of its pack"),
+            _ => return Err(RepoError::damaged(name, "a record leads out of its pack")),
         }
         last = Some(record);
     }

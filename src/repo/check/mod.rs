@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::ids::{PackId, SnapshotId};
 use super::{RepoError, Repository, history, pack};
-use crate::store::Store;
 
 pub(super) use self::packs::salvage;
 pub(super) use self::passes::{PREFIX as PASSES, Passes};
@@ -105,7 +104,7 @@ impl Repository {
         let mut problems = Problems::default();
         let mut report = CheckReport::default();
 
-        let snapshots = records::check(store, &mut problems, &mut report.notes)?;
+        let snapshots = records::check(self, &mut problems, &mut report.notes)?;
         if let Err(error) = Config::load(store) {
             // Readable when it was opened, and not now.
             let snapshots = snapshots.iter().map(|(id, _)| *id).collect();
@@ -123,8 +122,12 @@ impl Repository {
             let detail = "is not what config is";
             problems.add(config::COPY, ProblemKind::Damaged, detail, Snapshots::new());
         }
-        let index = index::check(store, &mut problems, &mut report, progress)?;
-        let passes = Passes::load(store)?;
+        if !self.can_read() {
+            let note = "this key cannot read: rows and lists were compared with their checksums, not opened";
+            report.notes.push(note.into());
+        }
+        let index = index::check(self, &mut problems, &mut report, progress)?;
+        let passes = Passes::load(self)?;
         let mut listed: Vec<(PackId, u64)> = pack::list(store)?.into_iter().collect();
         listed.sort_unstable();
         let percent = match options.read_data {
@@ -136,9 +139,9 @@ impl Repository {
         let reading = packs::Reading { listed, chosen };
         let (packs, read) =
             packs::check(self, &index, &reading, &mut problems, &mut report, progress)?;
-        remember(store, &passes, &reading.listed, read, &mut report);
+        remember(self, &passes, &reading.listed, read, &mut report);
 
-        let losses = history::History::load(store)?.losses();
+        let losses = history::History::load(self)?.losses();
         let mut walk = Walk::new(self, index, packs, options.read_data == ReadData::All)?;
         let total = snapshots.len() as u64;
         for (done, (id, snapshot)) in (0..).zip(&snapshots) {
@@ -155,7 +158,7 @@ impl Repository {
 
 /// Remembers which packs were read, and says when the others were.
 fn remember(
-    store: &dyn Store,
+    repository: &Repository,
     passes: &Passes,
     listed: &[(PackId, u64)],
     read: packs::Read,
@@ -181,7 +184,7 @@ fn remember(
         return;
     }
     // Whoever may only read may check, too.
-    if let Err(error) = passes.record(store, listed, &read.sound, read.damaged) {
+    if let Err(error) = passes.record(repository, listed, &read.sound, read.damaged) {
         report
             .notes
             .push(format!("what was read could not be recorded: {error}"));

@@ -12,7 +12,7 @@ use crate::repo::block::{BlockHeader, HEADER_LEN};
 use crate::repo::ids::PackId;
 use crate::repo::index::{self, COMPACTED_RECORDS, IndexFile, IndexSet};
 use crate::repo::pack::{self, FinishedPack, TocEntry};
-use crate::repo::reader::verify_block;
+use crate::repo::reader::{BlockFault, verify_block};
 use crate::repo::{RepoError, Repository};
 use crate::rows::Decoder;
 
@@ -376,16 +376,15 @@ impl<'a> Examiner<'a> {
             }
             hasher.update(&self.bytes);
             if let Some(entry) = expected {
-                let key = self.repository.id_key();
                 match verify_block(
-                    key,
+                    self.repository,
                     &entry.id,
-                    &self.bytes,
+                    &mut self.bytes,
                     &mut self.decoder,
                     &mut self.payload,
                 ) {
-                    Ok(_) => outcome.sound.push(entry),
-                    Err(detail) => {
+                    Ok(_) | Err(BlockFault::NoKey) => outcome.sound.push(entry),
+                    Err(BlockFault::Damaged(detail)) => {
                         broken.push(format!("offset {offset}: block {}: {detail}", entry.id))
                     }
                 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::repo::ids::{Hex, ObjectId, PackId};
-use crate::repo::{RepoError, record, session};
-use crate::store::{Listed, Store};
+use crate::repo::seal::Keyring;
+use crate::repo::{RepoError, Repository, record, session};
+use crate::store::Listed;
 
 /// Folder of all records.
 pub(in crate::repo) const PREFIX: &str = "checks/";
@@ -28,6 +29,9 @@ pub struct CheckRecord {
     sound: Vec<ShortId>,
     /// Those that were not.
     damaged: Vec<PackId>,
+    /// Whether blocks were compared with their checksums only, as the key could not open them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unopened: bool,
 }
 
 /// All records.
@@ -45,7 +49,8 @@ fn short(pack: &PackId) -> ShortId {
 
 impl Passes {
     /// Reads the records. One that is damaged says nothing: its packs count as not read.
-    pub fn load(store: &dyn Store) -> Result<Self, RepoError> {
+    pub fn load(repository: &Repository) -> Result<Self, RepoError> {
+        let store = &*repository.store;
         let mut passes = Self::default();
         for Listed { name, .. } in store.list(PREFIX)? {
             let Some(id) = parse_name(&name) else {
@@ -56,12 +61,15 @@ impl Passes {
                 Err(error) if error.is_absent() => continue,
                 Err(error) => return Err(error.into()),
             };
-            let Ok(record) = decode(&id, &bytes) else {
+            let Ok(record) = decode(&repository.keys, &id, &bytes) else {
                 continue;
             };
-            for pack in &record.sound {
-                let last = passes.last.entry(*pack).or_insert(record.time);
-                *last = record.time.max(*last);
+            // For who can open blocks, those that nobody opened were not read.
+            if !(record.unopened && repository.can_read()) {
+                for pack in &record.sound {
+                    let last = passes.last.entry(*pack).or_insert(record.time);
+                    *last = record.time.max(*last);
+                }
             }
             passes.records.insert(id, record);
         }
@@ -105,7 +113,7 @@ impl Passes {
     /// Stores what a check found, and removes the records that say nothing any more: whose packs are gone or in this one.
     pub fn record(
         &self,
-        store: &dyn Store,
+        repository: &Repository,
         listed: &[(PackId, u64)],
         sound: &[PackId],
         damaged: Vec<PackId>,
@@ -116,15 +124,20 @@ impl Passes {
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             sound: sound.iter().map(short).collect(),
             damaged,
+            unopened: !repository.can_read(),
         };
-        let bytes = record::encode(KIND, &new)?;
+        let bytes = record::encode(&repository.keys, KIND, "", &new)?;
+        let store = &*repository.store;
         let id = ObjectId::of(&bytes);
         store.put(&object_name(&id), &bytes)?;
         let now: HashSet<&ShortId> = new.sound.iter().collect();
         let there: HashSet<ShortId> = listed.iter().map(|(pack, _)| short(pack)).collect();
         let says = |pack: &ShortId| there.contains(pack) && !now.contains(pack);
         for (old, record) in self.records.iter().filter(|(old, _)| **old != id) {
-            if record.sound.iter().any(says) || record.damaged.iter().any(|pack| says(&short(pack)))
+            let says_more = new.unopened && !record.unopened;
+            if says_more
+                || record.sound.iter().any(says)
+                || record.damaged.iter().any(|pack| says(&short(pack)))
             {
                 continue;
             }
@@ -146,28 +159,34 @@ fn parse_name(name: &str) -> Option<ObjectId> {
 }
 
 /// Reads a record back; the error says what is wrong with it.
-pub(in crate::repo) fn decode(id: &ObjectId, bytes: &[u8]) -> Result<CheckRecord, String> {
+pub(in crate::repo) fn decode(
+    keys: &Keyring,
+    id: &ObjectId,
+    bytes: &[u8],
+) -> Result<CheckRecord, String> {
     if ObjectId::of(bytes) != *id {
         return Err("its bytes do not have the hash that is its name".into());
     }
-    record::decode(KIND, bytes)
+    record::decode(keys, KIND, "", bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::store::LocalStore;
 
     #[test]
     fn a_part_every_night_reads_everything_in_turn() {
         let dir = tempfile::tempdir().unwrap();
-        let store = LocalStore::new(dir.path());
+        let repo = Repository::init(Arc::new(LocalStore::new(dir.path()))).unwrap();
         let packs: Vec<(PackId, u64)> = (0u8..20)
             .map(|n| (Hex([n; 32]), 100 + u64::from(n)))
             .collect();
         let mut read = HashSet::new();
         for night in 1..=11 {
-            let passes = Passes::load(&store).unwrap();
+            let passes = Passes::load(&repo).unwrap();
             let chosen = passes.choose(&packs, 10.0);
             assert!((2..=3).contains(&chosen.len()), "{}", chosen.len());
             let new = chosen.iter().filter(|pack| read.insert(**pack)).count();
@@ -176,40 +195,40 @@ mod tests {
                 "night {night}: those not read yet come first"
             );
             let sound: Vec<PackId> = chosen.into_iter().collect();
-            passes.record(&store, &packs, &sound, vec![]).unwrap();
+            passes.record(&repo, &packs, &sound, vec![]).unwrap();
         }
         assert_eq!(read.len(), 20);
         // A check of everything says all there is to say.
         let sound: Vec<PackId> = packs.iter().map(|(pack, _)| *pack).collect();
-        Passes::load(&store)
+        Passes::load(&repo)
             .unwrap()
-            .record(&store, &packs, &sound, vec![])
+            .record(&repo, &packs, &sound, vec![])
             .unwrap();
-        assert_eq!(store.list(PREFIX).unwrap().len(), 1);
+        assert_eq!(repo.store.list(PREFIX).unwrap().len(), 1);
     }
 
     #[test]
     fn damage_is_remembered_until_the_pack_is_sound_or_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let store = LocalStore::new(dir.path());
+        let repo = Repository::init(Arc::new(LocalStore::new(dir.path()))).unwrap();
         let packs: Vec<(PackId, u64)> = (0u8..3).map(|n| (Hex([n; 32]), 100)).collect();
         let [a, b, _] = [0, 1, 2].map(|n: usize| packs[n].0);
         Passes::default()
-            .record(&store, &packs, &[], vec![a, b])
+            .record(&repo, &packs, &[], vec![a, b])
             .unwrap();
         assert_eq!(
-            Passes::load(&store).unwrap().damaged(),
+            Passes::load(&repo).unwrap().damaged(),
             HashSet::from([a, b])
         );
-        Passes::load(&store)
+        Passes::load(&repo)
             .unwrap()
-            .record(&store, &packs, &[a], vec![])
+            .record(&repo, &packs, &[a], vec![])
             .unwrap();
-        assert_eq!(Passes::load(&store).unwrap().damaged(), HashSet::from([b]));
-        Passes::load(&store)
+        assert_eq!(Passes::load(&repo).unwrap().damaged(), HashSet::from([b]));
+        Passes::load(&repo)
             .unwrap()
-            .record(&store, &packs[..1], &[a], vec![])
+            .record(&repo, &packs[..1], &[a], vec![])
             .unwrap();
-        assert!(Passes::load(&store).unwrap().damaged().is_empty());
+        assert!(Passes::load(&repo).unwrap().damaged().is_empty());
     }
 }

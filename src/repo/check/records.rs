@@ -6,22 +6,23 @@ use super::problems::{ProblemKind, Problems};
 use super::{Snapshots, pack, passes};
 use crate::repo::ids::{ObjectId, SessionId, SnapshotId};
 use crate::repo::model::Snapshot;
-use crate::repo::{RepoError, config, history, index, session, snapshots};
+use crate::repo::{RepoError, Repository, config, history, index, keys, session, snapshots};
 use crate::store::{Listed, Store};
 
 /// Reads all of them; returns the snapshots that can be read, the oldest first.
 pub(super) fn check(
-    store: &dyn Store,
+    repository: &Repository,
     problems: &mut Problems,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(SnapshotId, Snapshot)>, RepoError> {
+    let store = &*repository.store;
     let mut read = Vec::new();
     let mut sessions: BTreeMap<SnapshotId, SessionId> = BTreeMap::new();
     for Listed { name, .. } in store.list(snapshots::PREFIX)? {
         let Some(id) = snapshots::parse_name(&name) else {
             continue;
         };
-        match snapshots::load(store, &id) {
+        match snapshots::load(repository, &id) {
             Ok(stored) => {
                 sessions.insert(id, stored.session);
                 read.push((id, stored.snapshot));
@@ -44,19 +45,21 @@ pub(super) fn check(
             Err(error) => Some(Err(error)),
         })
         .collect::<Result<Snapshots, RepoError>>()?;
-    check_history(store, unrecorded, problems)?;
-    check_small(store, problems)?;
+    check_history(repository, unrecorded, problems)?;
+    check_small(repository, problems)?;
+    check_keys(store, problems)?;
     check_names(store, notes)?;
     Ok(read)
 }
 
 /// Compares the snapshots with what the history says of them. `finished` are those whose writer has ended.
 fn check_history(
-    store: &dyn Store,
+    repository: &Repository,
     finished: Snapshots,
     problems: &mut Problems,
 ) -> Result<(), RepoError> {
-    let history = history::History::load(store)?;
+    let store = &*repository.store;
+    let history = history::History::load(repository)?;
     for (id, detail) in &history.damaged {
         problems.add(
             &history::object_name(id),
@@ -103,7 +106,7 @@ fn check_history(
         return Ok(());
     }
     // It may have been forgotten since the history was read.
-    let kept = history::History::load(store)?.kept();
+    let kept = history::History::load(repository)?.kept();
     for id in gone.into_iter().filter(|id| kept.contains(id)) {
         let detail = "was committed and never forgotten";
         let name = snapshots::object_name(id);
@@ -113,7 +116,8 @@ fn check_history(
 }
 
 /// Objects that may be missing, but not be damaged.
-fn check_small(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
+fn check_small(repository: &Repository, problems: &mut Problems) -> Result<(), RepoError> {
+    let store = &*repository.store;
     for prefix in [session::PREFIX, session::TOMBSTONES, passes::PREFIX] {
         for Listed { name, .. } in store.list(prefix)? {
             let bytes = match store.get(&name) {
@@ -121,7 +125,7 @@ fn check_small(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoErr
                 Err(error) if error.is_absent() => continue,
                 Err(error) => return Err(error.into()),
             };
-            if let Err(detail) = verify_small(&name, &bytes) {
+            if let Err(detail) = verify_small(repository, &name, &bytes) {
                 problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());
             }
         }
@@ -130,17 +134,32 @@ fn check_small(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoErr
 }
 
 /// What is wrong with a session, a tombstone or the record of a check, if anything; nothing for names of others.
-pub(in crate::repo) fn verify_small(name: &str, bytes: &[u8]) -> Result<(), String> {
+pub(in crate::repo) fn verify_small(
+    repository: &Repository,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), String> {
+    let keys = &repository.keys;
     let id = |prefix: &str| name.strip_prefix(prefix)?.parse::<ObjectId>().ok();
     if name.starts_with(session::PREFIX) {
-        session::verify(name, bytes)
+        session::verify(keys, name, bytes)
     } else if let Some(id) = id(session::TOMBSTONES) {
-        session::decode_tombstone(&id, bytes).map(drop)
+        session::decode_tombstone(keys, &id, bytes).map(drop)
     } else if let Some(id) = id(passes::PREFIX) {
-        passes::decode(&id, bytes).map(drop)
+        passes::decode(keys, &id, bytes).map(drop)
     } else {
         Ok(())
     }
+}
+
+fn check_keys(store: &dyn Store, problems: &mut Problems) -> Result<(), RepoError> {
+    for (id, slot) in keys::slots(store)? {
+        if let Err(detail) = slot {
+            let name = keys::object_name(&id);
+            problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());
+        }
+    }
+    Ok(())
 }
 
 /// Names that are not the repository's: nothing uses them, but a renamed object is among them.
@@ -153,7 +172,9 @@ fn check_names(store: &dyn Store, notes: &mut Vec<String>) -> Result<(), RepoErr
             "" => rest == config::NAME || rest == config::COPY,
             "packs" => pack::parse_name(&name).is_some(),
             "index" => index::parse_name(&name).is_some(),
-            "snapshots" | "history" | "tombstones" | "checks" => rest.parse::<ObjectId>().is_ok(),
+            "snapshots" | "history" | "tombstones" | "checks" | "keys" => {
+                rest.parse::<ObjectId>().is_ok()
+            }
             "sessions" => session::is_name(rest),
             _ => false,
         };

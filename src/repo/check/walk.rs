@@ -87,6 +87,7 @@ pub(super) struct Walk {
     index: IndexSet,
     packs: PackStates,
     compare_blocks: bool,
+    can_read: bool,
     seen: HashMap<BlockId, Subtree>,
     missing: Missing,
     hurt: BTreeMap<SnapshotId, Hurt>,
@@ -118,6 +119,7 @@ impl Walk {
             index: index.compacted()?,
             packs,
             compare_blocks,
+            can_read: repository.can_read(),
             seen: HashMap::new(),
             missing: Missing::default(),
             hurt: BTreeMap::new(),
@@ -184,6 +186,10 @@ impl Walk {
         let mut findings = BTreeSet::new();
         let mut manifests = RowDigest::default();
         let mut lists = Outline::default();
+        if !self.can_read {
+            self.outline(snapshot, &mut findings)?;
+            return Ok(findings);
+        }
         if let Some(root) = self.read::<Root>(&snapshot.root, &mut findings)? {
             for block in root.entries.iter().chain(&root.entry_order) {
                 self.find(block, &mut findings);
@@ -244,6 +250,37 @@ impl Walk {
             0,
             manifest_sum(tables.iter().flat_map(|table| &table.manifest)),
         ))
+    }
+
+    /// Follows a snapshot by its outline alone, for who cannot read its root.
+    fn outline(
+        &mut self,
+        snapshot: &Snapshot,
+        findings: &mut BTreeSet<Finding>,
+    ) -> Result<(), RepoError> {
+        let Some(outline) = &snapshot.outline else {
+            self.find(&snapshot.root, findings);
+            return Ok(());
+        };
+        let Some(outline) = self.read::<Outline>(outline, findings)? else {
+            return Ok(());
+        };
+        for block in &outline.lists {
+            self.find(block, findings);
+        }
+        for block in &outline.tables {
+            let tables = self.read::<Vec<OutlineTable>>(block, findings)?;
+            for shard in tables.iter().flatten().flat_map(|table| &table.manifest) {
+                let shard = self.shared(shard, Self::shard)?;
+                findings.extend(
+                    shard
+                        .findings
+                        .iter()
+                        .flat_map(|found| found.iter().cloned()),
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Reports the blocks that are nowhere; returns what each hurt snapshot lacks.
@@ -368,12 +405,16 @@ impl Walk {
         let Ok(header) = BlockHeader::parse(&self.scratch) else {
             return Ok(None);
         };
-        let Ok(info) = read_header(&self.scratch[HEADER_LEN..]) else {
-            return Ok(None);
+        // How many rows a sealed block has is not said without opening all of it.
+        let stored_rows = match header.sealed {
+            Some(_) => reference.digest.rows,
+            None => match read_header(&self.scratch[HEADER_LEN..]) {
+                Ok(info) => info.rows.into(),
+                Err(_) => return Ok(None),
+            },
         };
         // The rows of a row in parts count at its last part.
-        let rows =
-            reference.format == Format::Part || u64::from(info.rows) == reference.digest.rows;
+        let rows = reference.format == Format::Part || stored_rows == reference.digest.rows;
         let same =
             header.raw_len == reference.payload_len && header.format == reference.format && rows;
         Ok((!same).then(|| {
@@ -384,7 +425,7 @@ impl Walk {
                 reference.digest.rows,
                 header.raw_len,
                 header.format,
-                info.rows
+                stored_rows
             )
         }))
     }
@@ -457,6 +498,8 @@ impl Walk {
             RepoError::Content { block, .. } => {
                 (format!("block {block}"), ProblemKind::Inconsistent)
             }
+            // Whoever may only write needs it, and cannot open it.
+            RepoError::Key(_) => (format!("block {id}"), ProblemKind::Inconsistent),
             RepoError::Store(error) => (error.object().to_owned(), ProblemKind::Damaged),
             _ => return Err(failure),
         };

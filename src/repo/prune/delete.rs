@@ -84,10 +84,10 @@ impl Run<'_> {
     /// Puts small index objects together where they are many, and takes these packs out of all.
     pub(super) fn merge_indexes(&mut self, gone: &HashSet<PackId>) -> Result<(), RepoError> {
         if !gone.is_empty() {
-            let index = IndexSet::load(&*self.repository.store, None)?;
+            let index = IndexSet::load(self.repository, None)?;
             self.rewrite_index(&index, gone)?;
         }
-        let index = IndexSet::load(&*self.repository.store, None)?;
+        let index = IndexSet::load(self.repository, None)?;
         let small = index
             .files
             .iter()
@@ -110,7 +110,7 @@ impl Run<'_> {
         let files: Vec<Arc<IndexFile>> = old.iter().map(|(_, file)| Arc::clone(file)).collect();
         let mut put = HashSet::new();
         index::merge(&files, keep, COMPACTED_RECORDS, &mut |bytes| {
-            put.insert(index::put(store, &bytes)?.0);
+            put.insert(index::put(self.repository, &bytes)?.0);
             Ok(())
         })?;
         self.report.indexes += put.len() as u64;

@@ -182,7 +182,7 @@ impl Run<'_> {
     }
 
     fn count(&mut self) -> Result<(), RepoError> {
-        let tombstones = session::tombstones(&*self.repository.store)?;
+        let tombstones = session::tombstones(self.repository)?;
         let view = View::load(self, &tombstones)?;
         self.count_before(&view);
         let marked = session::marked(&tombstones);
@@ -222,12 +222,13 @@ impl Run<'_> {
     fn prune(&mut self) -> Result<(), RepoError> {
         let store = &self.repository.store;
         // A full disk has a little kept back for this: what follows frees more than it takes.
-        let (session, mut tombstones) = match Session::register(store, self.options.heartbeat) {
-            Err(error) if error.is_full() && store.release_reserve()? => {
-                Session::register(store, self.options.heartbeat)?
-            }
-            registered => registered?,
-        };
+        let (session, mut tombstones) =
+            match Session::register(self.repository, self.options.heartbeat) {
+                Err(error) if error.is_full() && store.release_reserve()? => {
+                    Session::register(self.repository, self.options.heartbeat)?
+                }
+                registered => registered?,
+            };
         store.clean()?;
         self.repository.finish_forgetting()?;
         let mut watch = Watch::new(self.repository, session.id);
@@ -281,7 +282,7 @@ impl Run<'_> {
         let mut fresh = BTreeSet::new();
         if !choice.unused.is_empty() {
             let packs: Vec<ObjectId> = choice.unused.iter().map(|pack| pack.id).collect();
-            let id = session::mark(&**store, packs.clone())?;
+            let id = session::mark(self.repository, packs.clone())?;
             tombstones.insert(id, packs);
             fresh.insert(id);
         }

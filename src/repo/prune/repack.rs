@@ -21,7 +21,6 @@ impl Run<'_> {
         view: &View,
         packs: &[PackUse],
     ) -> Result<Vec<(ObjectId, Vec<PackId>)>, RepoError> {
-        let store = &*self.repository.store;
         let total = packs.iter().map(|pack| pack.size).sum();
         let (mut done, mut tombstones) = (0, Vec::new());
         let mut batch = Vec::new();
@@ -53,12 +52,12 @@ impl Run<'_> {
             if pending >= BATCH_BYTES || packs.peek().is_none() {
                 let finished = new.finish()?;
                 if !finished.is_empty() {
-                    index::put(store, &index::build(&finished))?;
+                    index::put(self.repository, &index::build(&finished))?;
                     self.report.rewritten_bytes +=
                         finished.iter().map(|pack| pack.size).sum::<u64>();
                 }
                 if !batch.is_empty() {
-                    let id = session::mark(store, batch.clone())?;
+                    let id = session::mark(self.repository, batch.clone())?;
                     tombstones.push((id, std::mem::take(&mut batch)));
                 }
                 pending = 0;

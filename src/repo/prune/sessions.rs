@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::super::history::{Event, History};
 use super::super::ids::{ObjectId, SessionId};
-use super::super::session::{self, Beat, SessionRecord};
+use super::super::session::{self, Beat, Registered, SessionRecord};
 use super::super::{RepoError, Repository, complete, snapshots};
 use crate::store::Listed;
 
@@ -111,7 +111,7 @@ impl<'a> Watch<'a> {
             let Some(id) = session::parse_name(&name).filter(|id| *id != self.own) else {
                 continue;
             };
-            let Some((record, beat)) = session::read(store, &id)? else {
+            let Some(Registered { record, beat }) = session::read(self.repository, &id)? else {
                 continue;
             };
             all.push(Live {
@@ -181,14 +181,14 @@ impl<'a> Watch<'a> {
 /// Removes a dead session. A snapshot that it put and could not record is recorded first, if it is whole.
 fn bury(repository: &Repository, id: &SessionId) -> Result<(), RepoError> {
     let store = &*repository.store;
-    let history = History::load(store)?;
+    let history = History::load(repository)?;
     let known = history.committed();
     let mut committed = Vec::new();
     for Listed { name, .. } in store.list(snapshots::PREFIX)? {
         let Some(snapshot) = snapshots::parse_name(&name).filter(|id| !known.contains(id)) else {
             continue;
         };
-        if let Ok(stored) = snapshots::load(store, &snapshot)
+        if let Ok(stored) = snapshots::load(repository, &snapshot)
             && stored.session == *id
             && complete::missing(repository, &stored.snapshot)? == 0
         {
@@ -196,7 +196,7 @@ fn bury(repository: &Repository, id: &SessionId) -> Result<(), RepoError> {
         }
     }
     if !committed.is_empty() {
-        history.append(store, Event::Committed(committed))?;
+        history.append(repository, Event::Committed(committed))?;
     }
     session::remove(store, id)
 }

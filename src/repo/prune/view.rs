@@ -65,8 +65,8 @@ impl View {
         let known = read_snapshots(repository)?;
         // Others may have put some since.
         let mut tombstones = tombstones.clone();
-        tombstones.extend(session::tombstones(store)?);
-        let mut index = IndexSet::load(store, None)?;
+        tombstones.extend(session::tombstones(repository)?);
+        let mut index = IndexSet::load(repository, None)?;
         if let Some(object) = index.unusable.first() {
             return Err(refused(format!(
                 "{object} cannot be read, and what it lists would look unused"
@@ -173,14 +173,17 @@ fn mark(
 /// that is alive after all looks whether it was given up when it has recorded its snapshot.
 fn settle(run: &mut Run<'_>, known: &Known, missing: Missing) -> Result<(), RepoError> {
     let store = &*run.repository.store;
-    let history = History::load(store)?;
+    let history = History::load(run.repository)?;
     let name = snapshots::object_name(&known.id);
     if missing.nowhere == 0 && missing.doomed == 0 {
-        history.append(store, Event::Committed(vec![known.id]))?;
+        history.append(run.repository, Event::Committed(vec![known.id]))?;
         return Ok(());
     }
-    history.append(store, Event::Abandoned(vec![known.id]))?;
-    if History::load(store)?.committed().contains(&known.id) {
+    history.append(run.repository, Event::Abandoned(vec![known.id]))?;
+    if History::load(run.repository)?
+        .committed()
+        .contains(&known.id)
+    {
         return Ok(());
     }
     match store.delete(&name) {
@@ -221,7 +224,7 @@ fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
             open,
         });
     }
-    let history = History::load(store)?;
+    let history = History::load(repository)?;
     if let Some((id, detail)) = history.damaged.first_key_value() {
         return Err(refused(format!("history/{id} cannot be read ({detail})")));
     }
@@ -230,7 +233,7 @@ fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
     let gone = kept.difference(&listed).next();
     // Forgotten since the listing, or the listing is not complete.
     if let Some(gone) = gone
-        && History::load(store)?.kept().contains(gone)
+        && History::load(repository)?.kept().contains(gone)
     {
         return Err(refused(format!(
             "{} was committed and not forgotten, and the storage does not list it",
@@ -284,7 +287,7 @@ fn adopt(
     let (id, file) = if run.options.dry_run {
         index::keep_aside(&bytes)?
     } else {
-        index::put(store, &bytes)?
+        index::put(run.repository, &bytes)?
     };
     index.files.insert(id, file);
     Ok(())

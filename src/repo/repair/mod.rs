@@ -90,10 +90,9 @@ impl Repository {
             repository: self,
             report: RepairReport::default(),
         };
-        let store = &self.store;
         // A tombstone is no more than a mark, and one that cannot be read keeps everybody from registering.
         run.drop_damaged(session::TOMBSTONES)?;
-        let (session, _) = Session::register(store, PruneOptions::default().heartbeat)?;
+        let (session, _) = Session::register(self, PruneOptions::default().heartbeat)?;
         let mut watch = Watch::new(self, session.id);
         let live = watch.settle(options.patience, &|_| true, &|_| ())?;
         let sessions = live.names();
@@ -101,7 +100,7 @@ impl Repository {
             return Err(RepoError::Busy { sessions });
         }
         run.config_copy()?;
-        let mut suspects: Vec<PackId> = Passes::load(&**store)?.damaged().into_iter().collect();
+        let mut suspects: Vec<PackId> = Passes::load(self)?.damaged().into_iter().collect();
         run.mend_copies()?;
         for round in 0..ROUNDS {
             let read_data = match round == 0 && options.read_data {

@@ -73,7 +73,7 @@ impl Run<'_> {
         }
         let mut finished = new.finish()?;
 
-        let mut index = IndexSet::load(store, None)?;
+        let mut index = IndexSet::load(repository, None)?;
         index.files.retain(|id, _| !bad_indexes.contains(id));
         let indexed = index.packs();
         let gone: HashSet<PackId> = indexed
@@ -109,7 +109,7 @@ impl Run<'_> {
             .collect();
         let mut put = HashSet::new();
         for packs in finished.chunks(PACKS_OF_AN_INDEX) {
-            put.insert(index::put(store, &index::build(packs))?.0);
+            put.insert(index::put(repository, &index::build(packs))?.0);
         }
         let names = |file: &IndexFile| file.packs().any(|(pack, _)| wrong.contains(&pack));
         let old: Vec<(ObjectId, Arc<IndexFile>)> = index
@@ -123,7 +123,7 @@ impl Run<'_> {
             &|pack| !wrong.contains(pack),
             COMPACTED_RECORDS,
             &mut |bytes| {
-                put.insert(index::put(store, &bytes)?.0);
+                put.insert(index::put(repository, &bytes)?.0);
                 Ok(())
             },
         )?;

@@ -56,16 +56,16 @@ impl Run<'_> {
                 .map(|(id, _)| id);
             let lost: Vec<HistoryId> = records.into_iter().collect();
             let number = lost.len();
-            let history = History::load(store)?;
-            history.append(store, Event::RecordsLost(lost))?;
-            let history = History::load(store)?;
+            let history = History::load(self.repository)?;
+            history.append(self.repository, Event::RecordsLost(lost))?;
+            let history = History::load(self.repository)?;
             let forgotten = history.forgotten();
             let kept = history.kept();
             let there: Vec<SnapshotId> = there
                 .filter(|id| !kept.contains(id) && !forgotten.contains(id))
                 .collect();
             if !there.is_empty() {
-                history.append(store, Event::Committed(there))?;
+                history.append(self.repository, Event::Committed(there))?;
             }
             self.say(format!(
                 "history: {number} audit records were lost; a new one names the snapshots that are there"
@@ -91,7 +91,7 @@ impl Run<'_> {
                 Err(error) if error.is_absent() => continue,
                 Err(error) => return Err(error.into()),
             };
-            if check::verify_small(&name, &bytes).is_err() {
+            if check::verify_small(self.repository, &name, &bytes).is_err() {
                 remove(store.delete(&name))?;
                 self.say(format!(
                     "{name}: damaged; removed, as nothing depends on it"
@@ -119,7 +119,7 @@ impl Run<'_> {
         if lost.is_empty() {
             return Ok(());
         }
-        History::load(store)?.append(store, Event::Lost(lost.clone()))?;
+        History::load(self.repository)?.append(self.repository, Event::Lost(lost.clone()))?;
         for id in lost {
             let name = snapshots::object_name(&id);
             remove(store.delete(&name))?;
@@ -137,7 +137,7 @@ impl Run<'_> {
         let repository = self.repository;
         let reader = repository.reader()?;
         for id in hurt.keys() {
-            let snapshot = match snapshots::load(&*repository.store, id) {
+            let snapshot = match snapshots::load(repository, id) {
                 Ok(stored) => stored.snapshot,
                 Err(_) => continue,
             };
@@ -166,7 +166,7 @@ impl Run<'_> {
         let repository = self.repository;
         let store = &*repository.store;
         let mut missing = Vec::new();
-        let index = IndexSet::load(store, None)?;
+        let index = IndexSet::load(repository, None)?;
         for Listed { name, .. } in store.list(snapshots::PREFIX)? {
             let Some(id) = snapshots::parse_name(&name) else {
                 continue;
@@ -196,7 +196,6 @@ impl Run<'_> {
         &mut self,
         hurt: &BTreeMap<SnapshotId, Hurt>,
     ) -> Result<(), RepoError> {
-        let store = &*self.repository.store;
         for (id, hurt) in hurt.iter().filter(|(_, hurt)| !hurt.known) {
             // What is wrong in another way has to be mended first.
             if hurt.missing.is_empty() && !hurt.more {
@@ -213,7 +212,7 @@ impl Run<'_> {
                 blocks,
                 more: hurt.more || hurt.missing.len() > RECORDED,
             };
-            let history = History::load(store)?;
+            let history = History::load(self.repository)?;
             if history
                 .losses()
                 .get(id)
@@ -221,7 +220,7 @@ impl Run<'_> {
             {
                 continue;
             }
-            history.append(store, Event::Hurt(loss))?;
+            history.append(self.repository, Event::Hurt(loss))?;
             self.say(format!(
                 "{}: what it lacks was recorded",
                 snapshots::object_name(id)

@@ -141,7 +141,7 @@ impl Work {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let (_, file) = index::put(&*self.shared.store, &index::build(&self.pending))?;
+        let (_, file) = index::put(&self.shared.repository, &index::build(&self.pending))?;
         self.shared.known.add(file);
         let mut claims = self.shared.claims();
         for entry in self.pending.drain(..).flat_map(|pack| pack.toc) {
@@ -156,7 +156,7 @@ impl Work {
     fn adopt(&mut self, orphans: Vec<(PackId, u64)>) -> Result<u64, RepoError> {
         let mut adopted = 0;
         for (id, size) in orphans {
-            match pack::read_toc(&*self.shared.store, &id, size) {
+            match pack::read_toc(&*self.shared.repository.store, &id, size) {
                 Ok(toc) => {
                     adopted += 1;
                     self.hold(FinishedPack { id, size, toc });

@@ -7,6 +7,7 @@ mod finisher;
 pub(super) mod known;
 mod open;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,11 +24,11 @@ use super::ids::SnapshotId;
 use super::index::IndexSet;
 use super::model::Snapshot;
 use super::pack::OpenPack;
+use super::seal::{self, Class, Sealers};
 use super::session::{self, Session};
 use super::snapshots::{self, Stored as StoredSnapshot};
 use super::{RepoError, Repository, complete, pack};
 use crate::rows::{BlockId, Effort, Encoder, Format, IdKey, MAX_PAYLOAD, read_header};
-use crate::store::Store;
 
 /// Blocks that die together share packs, so that forgetting is deleting whole packs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +41,16 @@ pub enum PackGroup {
     Meta,
     /// Manifests and outlines: ids, sizes and counts.
     Outline,
+}
+
+impl PackGroup {
+    /// Who can open its blocks in an encrypted repository: whoever writes needs the outlines of what is there.
+    fn class(self) -> Class {
+        match self {
+            Self::Outline => Class::Index,
+            Self::Table(_) | Self::Small | Self::Meta => Class::Reader,
+        }
+    }
 }
 
 /// What became of a block.
@@ -97,8 +108,9 @@ impl Default for WriterOptions {
 /// Stores blocks and commits a snapshot. For many threads at once. Dropped without [`commit`](Self::commit), it
 /// keeps what is stored for the next run, as [`abort`](Self::abort) does.
 pub struct Writer {
-    repository: Repository,
     shared: Arc<Shared>,
+    /// For the blocks of an encrypted repository.
+    sealers: Option<Sealers>,
     effort: Effort,
     encoders: Mutex<Vec<Encoder>>,
     finisher: Option<Finisher>,
@@ -108,7 +120,7 @@ pub struct Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer")
-            .field("repository", &self.repository)
+            .field("repository", &self.shared.repository)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
@@ -117,7 +129,7 @@ impl fmt::Debug for Writer {
 /// What the threads share.
 #[derive(Debug)]
 struct Shared {
-    store: Arc<dyn Store>,
+    repository: Repository,
     options: WriterOptions,
     /// Blocks in index objects.
     known: Known,
@@ -160,14 +172,14 @@ impl Repository {
     pub fn writer_with(&self, effort: Effort, options: WriterOptions) -> Result<Writer, RepoError> {
         self.config.require(Operation::Write)?;
         self.store.clean()?;
-        let (session, tombstones) = Session::register(&self.store, options.heartbeat)?;
+        let (session, tombstones) = Session::register(self, options.heartbeat)?;
         let marked = session::marked(&tombstones);
-        let index = IndexSet::load(&*self.store, None)?;
+        let index = IndexSet::load(self, None)?;
         // Index first, packs second: what an index names was durable before it.
         let packs = pack::list(&*self.store)?;
         let orphans = finisher::orphans(&index, &packs, &marked);
         let shared = Arc::new(Shared {
-            store: Arc::clone(&self.store),
+            repository: self.clone(),
             options,
             known: Known::new(&index, |pack, size| {
                 !marked.contains(pack) && packs.get(pack) == Some(&size)
@@ -181,8 +193,8 @@ impl Repository {
         });
         let finisher = Finisher::start(&shared, orphans)?;
         Ok(Writer {
-            repository: self.clone(),
             shared,
+            sealers: self.keys.sealers()?,
             effort,
             encoders: Mutex::default(),
             finisher: Some(finisher),
@@ -194,7 +206,7 @@ impl Repository {
 impl Writer {
     /// The key of block ids.
     pub fn id_key(&self) -> &IdKey {
-        self.repository.id_key()
+        self.shared.repository.id_key()
     }
 
     /// Whether the block need not be stored: it is in an index object and its pack is there, or it was put in this
@@ -213,11 +225,14 @@ impl Writer {
         self.shared.check_failure()?;
         let info = read_header(encoded)?;
         let max = u32::MAX as usize - HEADER_LEN;
-        let stored_len = u32::try_from(encoded.len())
+        let sealer = self.sealers.as_ref().map(|all| all.of(group.class()));
+        let overhead = if sealer.is_some() { seal::OVERHEAD } else { 0 };
+        let stored_len = u32::try_from(encoded.len() + overhead)
             .ok()
             .filter(|len| *len as usize <= max);
         let header = BlockHeader {
             format: info.format,
+            sealed: sealer.map(|_| group.class()),
             id,
             stored_len: stored_len.ok_or_else(|| RepoError::TooLarge {
                 what: format!("block {id}"),
@@ -233,8 +248,13 @@ impl Writer {
                 bytes: 0,
             });
         }
-        let bytes = self
-            .append(*group, header, encoded)
+        let stored = match sealer {
+            None => Ok(Cow::from(encoded)),
+            Some(sealer) => sealer.seal(&header.fields(), encoded).map(Cow::from),
+        };
+        let bytes = stored
+            .map_err(RepoError::from)
+            .and_then(|stored| self.append(*group, header, &stored))
             .map_err(|error| self.shared.fail(error))?;
         self.shared.new_blocks.fetch_add(1, Ordering::Relaxed);
         self.shared.new_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -259,14 +279,14 @@ impl Writer {
         &self,
         group: PackGroup,
         header: BlockHeader,
-        encoded: &[u8],
+        stored: &[u8],
     ) -> Result<u64, RepoError> {
         let shared = &self.shared;
         let mut pack = match shared.open.take(group) {
             Some(pack) => pack,
-            None => OpenPack::create(&*shared.store)?,
+            None => OpenPack::create(&*shared.repository.store)?,
         };
-        let bytes = pack.append(header, encoded)?;
+        let bytes = pack.append(header, stored)?;
         let full = if pack.size() >= shared.options.pack_size {
             Some(pack)
         } else {
@@ -299,7 +319,7 @@ impl Writer {
                 max: MAX_PAYLOAD,
             });
         }
-        let id = self.repository.id_key().block_id(Format::Other, 0, payload);
+        let id = self.id_key().block_id(Format::Other, 0, payload);
         if self.contains(&id) {
             return Ok(id);
         }
@@ -339,8 +359,10 @@ impl Writer {
         let stored = StoredSnapshot {
             session: session.id,
             snapshot,
+            details: Vec::new(),
         };
-        let (id, bytes) = snapshots::encode(&stored)?;
+        let repository = self.shared.repository.clone();
+        let (id, bytes) = snapshots::encode(&repository.keys, &stored)?;
         // A copy in a pack, for repair: the record is the one object that says what all others are for.
         self.put_other(&PackGroup::Outline, &bytes)?;
         self.finish()?;
@@ -349,27 +371,28 @@ impl Writer {
             let note = String::new();
             return Err(RepoError::MissingBlock { block: root, note });
         }
-        let store = &*self.shared.store;
+        let store = &*repository.store;
         // From here on an error may be of something that did happen.
         session.keep_objects();
         store.put(&snapshots::object_name(&id), &bytes)?;
         if session.is_registered()? {
-            history::record_commit(store, id)?;
+            history::record_commit(&repository, id)?;
             session.end();
             return Ok(id);
         }
+        session.end();
         // It was taken for dead, so packs that this snapshot needs may have been deleted.
-        let missing = complete::missing(&self.repository, &stored.snapshot)?;
+        let missing = complete::missing(&repository, &stored.snapshot)?;
         if missing == 0 {
-            history::record_commit(store, id)?;
+            history::record_commit(&repository, id)?;
             // Whoever gave the snapshot up said so before it looked for the record just written.
-            if !History::load(store)?.abandoned().contains(&id) {
+            if !History::load(&repository)?.abandoned().contains(&id) {
                 return Ok(id);
             }
         }
-        History::load(store)?.append(store, Event::Lost(vec![id]))?;
+        History::load(&repository)?.append(&repository, Event::Lost(vec![id]))?;
         match store.delete(&snapshots::object_name(&id)) {
-            Err(error) if !error.is_absent() => return Err(error.into()),
+            Err(error) if !error.is_absent() => Err(error.into()),
             _ => Err(RepoError::SessionLost { missing }),
         }
     }
