@@ -225,6 +225,23 @@ impl Inner {
 
     /// The bytes of a range, as far as the object reaches, and the object's length.
     async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<(Bytes, u64), Failed> {
+        let start = range.start;
+        match self.answered_range(path, range).await {
+            // Not every server says so when a range begins behind the end.
+            Err(failed)
+                if failed.answer.is_none()
+                    || failed.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) =>
+            {
+                match self.head(path).await {
+                    Ok(size) if size <= start => Ok((Bytes::new(), size)),
+                    _ => Err(failed),
+                }
+            }
+            result => result,
+        }
+    }
+
+    async fn answered_range(&self, path: &Path, range: Range<u64>) -> Result<(Bytes, u64), Failed> {
         self.repeat(|| async {
             let options = GetOptions::new().with_range(Some(GetRange::Bounded(range.clone())));
             let (bytes, size) = self.get(path, options).await?;
@@ -314,6 +331,11 @@ impl Inner {
         } else {
             format!("the listing of {prefix}")
         };
+        // Azure's client leaves out an object whose name is the prefix itself.
+        let mut wanted = full.as_str();
+        if self.context.kind == Kind::Azure && !wanted.ends_with('/') {
+            wanted = wanted.strip_suffix(|_: char| true).unwrap_or_default();
+        }
         let mut listed = Vec::new();
         let mut token: Option<String> = None;
         loop {
@@ -321,17 +343,20 @@ impl Inner {
                 page_token: token.clone(),
                 ..Default::default()
             };
-            let wanted = (!full.is_empty()).then_some(full.as_str());
-            let page = noted(self.backend.pages.list_paginated(wanted, options))
-                .await
-                .map_err(|failed| match self.error(&named, failed) {
-                    // There is no such thing as an absent listing.
-                    StoreError::Absent { object } => StoreError::NoBucket {
-                        object,
-                        place: self.context.location.clone(),
-                    },
-                    error => error,
-                })?;
+            let page = noted(
+                self.backend
+                    .pages
+                    .list_paginated((!wanted.is_empty()).then_some(wanted), options),
+            )
+            .await
+            .map_err(|failed| match self.error(&named, failed) {
+                // There is no such thing as an absent listing.
+                StoreError::Absent { object } => StoreError::NoBucket {
+                    object,
+                    place: self.context.location.clone(),
+                },
+                error => error,
+            })?;
             for object in page.result.objects {
                 let Some(name) = object.location.as_ref().strip_prefix(&self.context.root) else {
                     continue;
@@ -421,10 +446,7 @@ impl Store for RemoteStore {
         }
         let complete = RUNTIME
             .block_on(self.windows.read(&self.inner, &path, offset..end, out))
-            .map_err(|failed| match failed.status() {
-                Some(StatusCode::RANGE_NOT_SATISFIABLE) => short(),
-                _ => self.inner.error(name, failed),
-            })?;
+            .map_err(|failed| self.inner.error(name, failed))?;
         if complete { Ok(()) } else { Err(short()) }
     }
 
@@ -463,15 +485,8 @@ impl Store for RemoteStore {
             // Piece by piece: an index of ten million blocks has half a gigabyte.
             let mut at = 0;
             loop {
-                let (bytes, size) = match self.inner.get_range(&path, at..at + read::WINDOW).await {
-                    Err(failed)
-                        if at == 0
-                            && failed.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) =>
-                    {
-                        return Ok(());
-                    }
-                    result => result.map_err(|failed| self.inner.error(name, failed))?,
-                };
+                let result = self.inner.get_range(&path, at..at + read::WINDOW).await;
+                let (bytes, size) = result.map_err(|failed| self.inner.error(name, failed))?;
                 at += bytes.len() as u64;
                 file.write_all(&bytes)
                     .map_err(|error| StoreError::from_io("a temporary file", error))?;

@@ -14,26 +14,42 @@ use super::{Failed, Inner};
 
 /// Bytes that are fetched at once.
 pub(super) const WINDOW: u64 = 4 << 20;
-/// A reader that leaves out so much still reads on.
-const GAP: u64 = 1 << 20;
-/// Windows of an object that are kept, beside the one that is under way: threads that share an object are not in step.
-const WINDOWS: usize = 2;
+/// A reader that leaves out so much still reads on: threads that share a pack are not in step, nor are its blocks in
+/// the order of the table, as several threads wrote it.
+const GAP: u64 = WINDOW;
+/// Windows of an object that are kept, beside the one that is under way.
+const WINDOWS: usize = 3;
 /// Objects that are read on at once. Beyond that, the one not used for longest starts anew.
 const STREAMS: usize = 12;
 
-/// What is read ahead: at most [`STREAMS`] times [`WINDOWS`] and one.
+type Shared = Arc<tokio::sync::Mutex<Stream>>;
+
+/// What is read ahead: of at most [`STREAMS`] objects [`WINDOWS`] windows and one.
 #[derive(Debug, Default)]
-pub(super) struct Windows(Mutex<VecDeque<(Path, Arc<tokio::sync::Mutex<Stream>>)>>);
+pub(super) struct Windows(Mutex<VecDeque<(Path, Shared)>>);
 
 /// How far an object was read.
 #[derive(Debug, Default)]
 struct Stream {
     /// End of what was read furthest on; 0 if nothing was.
     end: u64,
-    windows: VecDeque<(u64, Bytes)>,
+    windows: VecDeque<Window>,
     next: Option<Ahead>,
-    /// Where reads began since the windows were fetched. Who asks for the same again found the bytes wrong.
+    /// Where reads of what is held began. Who asks for the same again found the bytes wrong.
     begun: HashSet<u64>,
+}
+
+/// Some of an object's bytes.
+#[derive(Debug)]
+struct Window {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
 }
 
 /// A window under way.
@@ -50,7 +66,7 @@ impl Drop for Ahead {
 }
 
 impl Windows {
-    fn stream(&self, path: &Path) -> Arc<tokio::sync::Mutex<Stream>> {
+    fn stream(&self, path: &Path) -> Shared {
         let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = streams.iter().position(|(known, _)| known == path);
         let entry = match found.and_then(|at| streams.remove(at)) {
@@ -74,17 +90,50 @@ impl Windows {
         out: &mut Vec<u8>,
     ) -> Result<bool, Failed> {
         let stream = self.stream(path);
-        // Threads that read the same object wait for each other here: the second finds what the first fetched.
-        let mut stream = stream.lock().await;
-        let result = stream.read(inner, path, range, out).await;
-        if !matches!(result, Ok(true)) {
-            *stream = Stream::default();
+        {
+            // Threads that read the same object wait for each other here: the second finds what the first fetched.
+            let mut stream = stream.lock().await;
+            if stream.reads_on(&range) {
+                let result = stream.read(inner, path, range, out).await;
+                if !matches!(result, Ok(true)) {
+                    *stream = Stream::default();
+                }
+                return result;
+            }
         }
-        result
+        let (bytes, _) = inner.get_range(path, range.clone()).await?;
+        out.extend_from_slice(&bytes);
+        Ok(out.len() as u64 == range.end - range.start)
     }
 }
 
 impl Stream {
+    /// Whether a read goes on where others were, so that windows pay. Notes where it is if it does not.
+    fn reads_on(&mut self, range: &Range<u64>) -> bool {
+        let held = self
+            .windows
+            .iter()
+            .any(|window| (window.start..window.end()).contains(&range.start));
+        if held {
+            return self.begun.insert(range.start);
+        }
+        let reach = self
+            .next
+            .as_ref()
+            .map_or(0, |next| next.start + WINDOW)
+            .max(self.end);
+        let on = self.end > 0 && (self.end..=reach.saturating_add(GAP)).contains(&range.start);
+        if on {
+            self.begun.insert(range.start);
+        } else if range.start >= self.end {
+            *self = Self {
+                end: range.end,
+                ..Self::default()
+            };
+        }
+        on
+    }
+
     async fn read(
         &mut self,
         inner: &Arc<Inner>,
@@ -92,83 +141,77 @@ impl Stream {
         range: Range<u64>,
         out: &mut Vec<u8>,
     ) -> Result<bool, Failed> {
-        let held = self.windows.front().map_or(self.end, |(start, _)| *start);
-        let on = self.end > 0 && range.start >= held && range.start <= self.end.saturating_add(GAP);
-        if !on || !self.begun.insert(range.start) {
-            if self.end == 0 || range.start > self.end {
-                *self = Self {
-                    end: range.end,
-                    ..Self::default()
-                };
-            }
-            let (bytes, _) = inner.get_range(path, range.clone()).await?;
-            out.extend_from_slice(&bytes);
-            return Ok(out.len() as u64 == range.end - range.start);
-        }
         let mut at = range.start;
-        let mut size = None;
+        let mut fetched = None;
         while at < range.end {
             if let Some(bytes) = self.held(at..range.end) {
                 out.extend_from_slice(&bytes);
                 at += bytes.len() as u64;
                 continue;
             }
-            let start = self.next.as_ref().map(|next| next.start);
-            let (start, (bytes, len)) = match self.next.take() {
-                Some(mut next)
-                    if start.is_some_and(|start| (start..start + WINDOW).contains(&at)) =>
-                {
-                    let result = (&mut next.task)
-                        .await
-                        .map_err(|error| Failed::nonsense(error.to_string()))?;
-                    // What went wrong ahead may go right now.
-                    match result {
-                        Ok(window) => (next.start, window),
-                        Err(_) => (at, inner.get_range(path, at..at + WINDOW).await?),
-                    }
-                }
-                _ => {
-                    let end = range.end.max(at + WINDOW);
-                    (at, inner.get_range(path, at..end).await?)
-                }
+            let ahead = self
+                .next
+                .take_if(|next| (next.start..next.start + WINDOW).contains(&at));
+            let (start, (bytes, size)) = match ahead {
+                Some(mut ahead) => match (&mut ahead.task).await {
+                    Ok(Ok(window)) => (ahead.start, window),
+                    // What went wrong ahead may go right now, or is told now.
+                    _ => (
+                        at,
+                        inner
+                            .get_range(path, at..range.end.max(at + WINDOW))
+                            .await?,
+                    ),
+                },
+                None => (
+                    at,
+                    inner
+                        .get_range(path, at..range.end.max(at + WINDOW))
+                        .await?,
+                ),
             };
-            size = Some(len);
-            if start + bytes.len() as u64 <= at {
+            let window = Window { start, bytes };
+            if window.end() <= at {
                 return Ok(false);
             }
-            self.hold(start, bytes);
+            fetched = Some((window.end(), size));
+            self.hold(window);
         }
         self.end = self.end.max(range.end);
-        let (last, size) = match (self.windows.back(), size) {
-            (Some((start, bytes)), size) => (start + bytes.len() as u64, size),
-            (None, _) => return Ok(true),
-        };
-        // A window that was cut is the last one.
-        let whole = size.is_none_or(|size| last < size);
-        if self.next.is_none() && whole && self.end + WINDOW > last && size.is_some() {
+        // A window was used up or begun: the one after it is fetched meanwhile, unless it was the last.
+        if let Some((end, size)) = fetched
+            && self.next.is_none()
+            && end < size
+        {
             let (inner, path) = (Arc::clone(inner), path.clone());
-            let task =
-                tokio::spawn(async move { inner.get_range(&path, last..last + WINDOW).await });
-            self.next = Some(Ahead { start: last, task });
+            let task = tokio::spawn(async move { inner.get_range(&path, end..end + WINDOW).await });
+            self.next = Some(Ahead { start: end, task });
         }
         Ok(true)
     }
 
     /// What is held of a range, from its beginning on.
     fn held(&self, range: Range<u64>) -> Option<Bytes> {
-        self.windows.iter().find_map(|(start, bytes)| {
-            let from = usize::try_from(range.start.checked_sub(*start)?).ok()?;
-            let to = bytes.len().min(usize::try_from(range.end - start).ok()?);
-            (from < to).then(|| bytes.slice(from..to))
+        self.windows.iter().find_map(|window| {
+            let from = usize::try_from(range.start.checked_sub(window.start)?).ok()?;
+            let to = usize::try_from(range.end - window.start)
+                .ok()?
+                .min(window.bytes.len());
+            (from < to).then(|| window.bytes.slice(from..to))
         })
     }
 
-    fn hold(&mut self, start: u64, bytes: Bytes) {
-        self.windows.push_back((start, bytes));
+    fn hold(&mut self, window: Window) {
+        self.windows.push_back(window);
         if self.windows.len() > WINDOWS {
             self.windows.pop_front();
+            let held = self
+                .windows
+                .iter()
+                .map(|window| window.start)
+                .min()
+                .unwrap_or(0);
+            self.begun.retain(|begun| *begun >= held);
         }
-        let held = self.windows.front().map_or(0, |(start, _)| *start);
-        self.begun.retain(|begun| *begun >= held);
     }
 }
