@@ -335,7 +335,7 @@ fn google_cloud_storage_keeps_the_contract_as_far_as_its_xml_interface_is_that_o
 }
 
 #[test]
-fn what_is_locked_cannot_be_removed() {
+fn a_lock_is_set_where_it_is_asked_for_and_never_made_shorter() {
     let Some(moto) = servers::remote("MOTO") else {
         return;
     };

@@ -135,15 +135,21 @@ impl Reader {
         out: &mut Vec<u8>,
     ) -> Result<BlockInfo, RepoError> {
         let name = pack::object_name(&location.pack);
-        self.store
-            .get_range(&name, location.offset, location.length as usize, scratch)?;
-        verify_block(&self.id_key, id, scratch, decoder, out).map_err(|detail| {
-            RepoError::DamagedBlock {
-                pack: location.pack,
-                offset: location.offset,
-                block: *id,
-                detail,
-            }
+        let mut read = || -> Result<Result<BlockInfo, String>, RepoError> {
+            self.store
+                .get_range(&name, location.offset, location.length as usize, scratch)?;
+            Ok(verify_block(&self.id_key, id, scratch, decoder, out))
+        };
+        // What was damaged on its way is sound when it is read again.
+        let verified = match read()? {
+            Err(_) => read()?,
+            sound => sound,
+        };
+        verified.map_err(|detail| RepoError::DamagedBlock {
+            pack: location.pack,
+            offset: location.offset,
+            block: *id,
+            detail,
         })
     }
 
