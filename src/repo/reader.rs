@@ -142,7 +142,10 @@ impl Reader {
         };
         // What was damaged on its way is sound when it is read again.
         let verified = match read()? {
-            Err(_) => read()?,
+            Err(_) => {
+                self.store.discard(&name);
+                read()?
+            }
             sound => sound,
         };
         verified.map_err(|detail| RepoError::DamagedBlock {

@@ -19,6 +19,11 @@ pub use local::LocalStore;
 pub use map::Buffer;
 pub use remote::{KNOWN_OPTIONS, OpenError, Options};
 
+/// The parsers of what servers answer, for fuzzing: none may panic or allocate without bound.
+pub mod parse {
+    pub use super::remote::parse::{error_code, is_listing, unfinished_uploads};
+}
+
 /// A place that keeps objects by name. Names are relative, `/` between their parts.
 pub trait Store: Send + Sync + Debug {
     /// Stores an object. Durable when it returns, visible whole or not at all. An object of that name is replaced:
@@ -31,7 +36,8 @@ pub trait Store: Send + Sync + Debug {
     /// The whole object.
     fn get(&self, name: &str) -> Result<Vec<u8>, StoreError>;
 
-    /// `len` bytes from `offset` on. `out` is cleared first. An object that ends before that is an error.
+    /// `len` bytes from `offset` on. `out` is cleared first. An object that ends before that is an error. Bytes of
+    /// objects that others replace may be old ones: this is for objects named by their content.
     fn get_range(
         &self,
         name: &str,
@@ -66,6 +72,11 @@ pub trait Store: Send + Sync + Debug {
     /// Keeps a little space for the objects that it takes to free space, where a full storage would refuse them.
     fn fill_reserve(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Forgets what was read ahead of an object, as its bytes were found damaged: the next read asks the storage.
+    fn discard(&self, name: &str) {
+        let _ = name;
     }
 
     /// Locks an object against deletion and replacement until then, at least. `false` where the store has no such

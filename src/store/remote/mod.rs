@@ -40,6 +40,26 @@ use self::s3::S3;
 use self::settings::Settings;
 use super::{Buffer, Listed, Store, StoreError, Upload, is_valid_name};
 
+/// The parsers of answers.
+pub mod parse {
+    use super::xml;
+
+    /// Whether that is a whole page of a listing.
+    pub fn is_listing(bytes: &[u8]) -> bool {
+        xml::verify(bytes, "ListBucketResult").is_ok()
+    }
+
+    /// The name of the error that a document is about; empty if it is none.
+    pub fn error_code(bytes: &[u8]) -> String {
+        xml::ErrorDocument::parse(bytes).code
+    }
+
+    /// Number of unfinished uploads on a page, if it is one.
+    pub fn unfinished_uploads(bytes: &[u8]) -> Option<usize> {
+        Some(xml::OpenUploads::parse(bytes).ok()?.upload.len())
+    }
+}
+
 /// Where all requests run. Two threads are enough: they move bytes and encrypt them.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
@@ -405,6 +425,7 @@ impl Store for RemoteStore {
         RUNTIME
             .block_on(put)
             .map_err(|failed| self.inner.error(name, failed))?;
+        self.windows.discard(&path);
         // Whoever puts an index object looks into it next.
         self.cache.add(name, bytes);
         Ok(())
@@ -471,6 +492,7 @@ impl Store for RemoteStore {
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
         let path = self.inner.path(name)?;
+        self.windows.discard(&path);
         let result = RUNTIME.block_on(noted(self.inner.backend.objects.delete(&path)));
         result.map_err(|failed| self.inner.error(name, failed))
     }
@@ -523,6 +545,12 @@ impl Store for RemoteStore {
                 }
                 error => Err(error),
             },
+        }
+    }
+
+    fn discard(&self, name: &str) {
+        if let Ok(path) = self.inner.path(name) {
+            self.windows.discard(&path);
         }
     }
 

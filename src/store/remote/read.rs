@@ -1,8 +1,9 @@
 //! Reads that run ahead. A restore reads the blocks of a pack in order, each a small range of it: asked for one by one
 //! they would cost a round trip each. So whoever reads on where it stopped gets a window of the object, and the next
-//! window is fetched in the meantime; whoever jumps about gets what it asks for and no more.
+//! window is fetched in the meantime; whoever jumps about gets what it asks for and no more. An object that is not larger
+//! than a window is fetched whole when it is read a second time.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,8 +36,8 @@ struct Stream {
     end: u64,
     windows: VecDeque<Window>,
     next: Option<Ahead>,
-    /// Where reads of what is held began. Who asks for the same again found the bytes wrong.
-    begun: HashSet<u64>,
+    /// The object's length, once something of it was read.
+    size: Option<u64>,
 }
 
 /// Some of an object's bytes.
@@ -101,9 +102,16 @@ impl Windows {
                 return result;
             }
         }
-        let (bytes, _) = inner.get_range(path, range.clone()).await?;
+        let (bytes, size) = inner.get_range(path, range.clone()).await?;
         out.extend_from_slice(&bytes);
+        stream.lock().await.size = Some(size);
         Ok(out.len() as u64 == range.end - range.start)
+    }
+
+    /// Forgets what was read ahead of an object.
+    pub fn discard(&self, path: &Path) {
+        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|(known, _)| known != path);
     }
 }
 
@@ -114,8 +122,8 @@ impl Stream {
             .windows
             .iter()
             .any(|window| (window.start..window.end()).contains(&range.start));
-        if held {
-            return self.begun.insert(range.start);
+        if held || self.is_small() {
+            return true;
         }
         let reach = self
             .next
@@ -123,15 +131,19 @@ impl Stream {
             .map_or(0, |next| next.start + WINDOW)
             .max(self.end);
         let on = self.end > 0 && (self.end..=reach.saturating_add(GAP)).contains(&range.start);
-        if on {
-            self.begun.insert(range.start);
-        } else if range.start >= self.end {
+        if !on && range.start >= self.end {
             *self = Self {
                 end: range.end,
+                size: self.size,
                 ..Self::default()
             };
         }
         on
+    }
+
+    /// Whether the object is known to fit into a window.
+    fn is_small(&self) -> bool {
+        self.size.is_some_and(|size| size <= WINDOW)
     }
 
     async fn read(
@@ -149,27 +161,27 @@ impl Stream {
                 at += bytes.len() as u64;
                 continue;
             }
-            let ahead = self
+            let mut ahead = self
                 .next
                 .take_if(|next| (next.start..next.start + WINDOW).contains(&at));
-            let (start, (bytes, size)) = match ahead {
-                Some(mut ahead) => match (&mut ahead.task).await {
-                    Ok(Ok(window)) => (ahead.start, window),
-                    // What went wrong ahead may go right now, or is told now.
-                    _ => (
-                        at,
-                        inner
-                            .get_range(path, at..range.end.max(at + WINDOW))
-                            .await?,
-                    ),
-                },
-                None => (
-                    at,
-                    inner
-                        .get_range(path, at..range.end.max(at + WINDOW))
-                        .await?,
-                ),
+            let window = match &mut ahead {
+                Some(ahead) => (&mut ahead.task)
+                    .await
+                    .ok()
+                    .and_then(Result::ok)
+                    .map(|window| (ahead.start, window)),
+                None => None,
             };
+            let (start, (bytes, size)) = match window {
+                Some(window) => window,
+                // Nothing is ahead; or it went wrong, and may go right now, or is told now.
+                None => {
+                    let start = if self.is_small() { 0 } else { at };
+                    let end = range.end.max(start.saturating_add(WINDOW));
+                    (start, inner.get_range(path, start..end).await?)
+                }
+            };
+            self.size = Some(size);
             let window = Window { start, bytes };
             if window.end() <= at {
                 return Ok(false);
@@ -205,13 +217,6 @@ impl Stream {
         self.windows.push_back(window);
         if self.windows.len() > WINDOWS {
             self.windows.pop_front();
-            let held = self
-                .windows
-                .iter()
-                .map(|window| window.start)
-                .min()
-                .unwrap_or(0);
-            self.begun.retain(|begun| *begun >= held);
         }
     }
 }

@@ -361,8 +361,7 @@ impl S3 {
             let prefix = utf8_percent_encode(prefix, QUERY);
             let query = format!("{markers}prefix={prefix}&uploads=");
             let bytes = self.ask(Method::GET, None, &query, String::new()).await?;
-            let page: OpenUploads = quick_xml::de::from_reader(&*bytes)
-                .map_err(|error| Failed::nonsense(error.to_string()))?;
+            let page = OpenUploads::parse(&bytes).map_err(Failed::nonsense)?;
             for OpenUpload {
                 key,
                 upload_id,
