@@ -128,7 +128,12 @@ fn ranges_are_exact(store: &dyn Store) {
     store.get_range("r", 100, 900, &mut out).unwrap();
     assert_eq!(out, other[100..]);
     store.delete("r").unwrap();
-    assert!(store.get_range("r", 100, 900, &mut out).unwrap_err().is_absent());
+    assert!(
+        store
+            .get_range("r", 100, 900, &mut out)
+            .unwrap_err()
+            .is_absent()
+    );
     store.put("empty", b"").unwrap();
     assert_eq!(&*store.map("empty").unwrap(), b"");
     let error = store.get_range("empty", 0, 1, &mut out).unwrap_err();

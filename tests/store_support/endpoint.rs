@@ -44,6 +44,11 @@ pub enum Fault {
     Double,
 }
 
+/// An answer that is an error.
+pub fn error(status: u16, code: &str) -> Fault {
+    Fault::Answer(Response::error(status, code, "as scripted"))
+}
+
 type When = Box<dyn Fn(&Request) -> bool + Send>;
 
 /// What is stored, and what is to go wrong.

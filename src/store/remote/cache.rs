@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn what_was_added_is_there_for_its_place_until_it_is_not_listed() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = self::cache(&dir, "s3://a");
+        let cache = cache(&dir, "s3://a");
         let (one, two) = (named(b"one"), named(b"two"));
         cache.add(&one, b"one");
         cache.add(&two, b"two");
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn what_does_not_have_its_name_is_neither_kept_nor_used() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = self::cache(&dir, "s3://a");
+        let cache = cache(&dir, "s3://a");
         let name = named(b"one");
         cache.add(&name, b"two");
         assert!(cache.get(&name).is_none());
@@ -151,7 +151,7 @@ mod tests {
     fn it_is_for_its_owner_only_and_a_place_that_cannot_be_written_is_no_failure() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
-        let cache = self::cache(&dir, "s3://a");
+        let cache = cache(&dir, "s3://a");
         let name = named(b"one");
         cache.add(&name, b"one");
         for path in [cache.dir.clone().unwrap(), dir.path().join("deep/cache")] {

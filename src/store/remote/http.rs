@@ -398,7 +398,7 @@ impl Body for Sending {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.clone()
+        self.left
     }
 }
 
