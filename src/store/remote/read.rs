@@ -32,8 +32,10 @@ pub(super) struct Windows(Mutex<VecDeque<(Path, Shared)>>);
 /// How far an object was read.
 #[derive(Debug, Default)]
 struct Stream {
-    /// End of what was read furthest on; 0 if nothing was.
+    /// End of what was read furthest on by windows; 0 if nothing was.
     end: u64,
+    /// End of the last read that was elsewhere: the second one there begins windows anew.
+    aside: Option<u64>,
     windows: VecDeque<Window>,
     next: Option<Ahead>,
     /// The object's length, once something of it was read.
@@ -130,13 +132,18 @@ impl Stream {
             .as_ref()
             .map_or(0, |next| next.start + WINDOW)
             .max(self.end);
-        let on = self.end > 0 && (self.end..=reach.saturating_add(GAP)).contains(&range.start);
-        if !on && range.start >= self.end {
+        if self.end > 0 && (self.end..=reach.saturating_add(GAP)).contains(&range.start) {
+            return true;
+        }
+        let from_there = |aside: u64| (aside..=aside.saturating_add(GAP)).contains(&range.start);
+        let on = self.aside.is_some_and(from_there);
+        if on {
             *self = Self {
-                end: range.end,
                 size: self.size,
                 ..Self::default()
             };
+        } else {
+            self.aside = Some(range.end);
         }
         on
     }
