@@ -1,6 +1,5 @@
 //! Arguments that several commands share.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use pgtide::repo::model::Snapshot;
 use pgtide::repo::{Repository, SnapshotId};
 use pgtide::schema::skip::Skip;
 use pgtide::schema::statements::RenderOptions;
-use pgtide::store::{LocalStore, Store};
+use pgtide::store::{self, Options, Store};
 use pgtide::timescale::part::{Limit, Part};
 
 use super::Failure;
@@ -21,27 +20,29 @@ use pgtide::progress::Progress;
 /// Where the repository is.
 #[derive(Debug, Args)]
 pub struct Repo {
-    /// The repository: a directory
+    /// The repository: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     #[arg(long, value_name = "REPO", env = "PGTIDE_REPO", hide_env_values = true)]
     pub repo: String,
     #[command(flatten)]
     pub password: RepoPassword,
+    /// A setting of the store, e.g. s3.endpoint=URL (repeatable; also PGTIDE_REPO_OPTIONS, separated by spaces)
+    #[arg(long, value_name = "KEY=VALUE")]
+    repo_option: Vec<String>,
 }
 
-/// The store at that place.
-pub fn store(place: &str) -> Result<Arc<dyn Store>, Failure> {
-    if let Some((scheme, _)) = place.split_once("://") {
-        return Err(Failure::usage(format!(
-            "repositories at {scheme}:// are not supported by this version\nhint: give a directory"
-        )));
-    }
-    Ok(Arc::new(LocalStore::new(Path::new(place))))
+/// The store at that place, with these settings and those of the environment.
+pub fn store(place: &str, given: &[String]) -> Result<Arc<dyn Store>, Failure> {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let usual = env("PGTIDE_REPO_OPTIONS").unwrap_or_default();
+    let given = given.iter().map(String::as_str);
+    let options = Options::parse(usual.split_whitespace().chain(given))?;
+    Ok(store::open(place, &options, &env)?)
 }
 
 impl Repo {
     /// The store at that place.
     pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
-        store(&self.repo)
+        store(&self.repo, &self.repo_option)
     }
 
     /// The repository at that place.

@@ -43,13 +43,18 @@ struct To {
         hide_env_values = true
     )]
     to: String,
+    /// A setting of its store, as --repo-option is for the first (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    to_option: Vec<String>,
     #[command(flatten)]
     password: ToPassword,
 }
 
 impl To {
     fn open(&self) -> Result<Repository, Failure> {
-        Repository::open_with(store(&self.to)?, || self.password.get(&self.to))
+        Repository::open_with(store(&self.to, &self.to_option)?, || {
+            self.password.get(&self.to)
+        })
     }
 }
 

@@ -19,6 +19,9 @@ pub struct Args {
     /// Share the keys of that repository, so that blocks can be copied between the two as they are
     #[arg(long, value_name = "REPO")]
     keys_from: Option<String>,
+    /// A setting of its store, as --repo-option is for the new one (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", requires = "keys_from")]
+    from_option: Vec<String>,
     #[command(flatten)]
     from_password: FromPassword,
     /// Print the result as one JSON document
@@ -30,9 +33,10 @@ pub fn run(args: &Args) -> Outcome {
     let place = args.repo.store()?;
     let from = match &args.keys_from {
         None => None,
-        Some(from) => Some(Repository::open_with(store(from)?, || {
-            args.from_password.get(from)
-        })?),
+        Some(from) => Some(Repository::open_with(
+            store(from, &args.from_option)?,
+            || args.from_password.get(from),
+        )?),
     };
     let password = match args.encrypt {
         true => Some(args.repo.password.choose(&place.location())?),

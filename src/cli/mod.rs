@@ -218,6 +218,12 @@ impl From<pgtide::schema::filter_file::FilterError> for Failure {
     }
 }
 
+impl From<pgtide::store::OpenError> for Failure {
+    fn from(error: pgtide::store::OpenError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
 impl From<pgtide::pg::SettingsError> for Failure {
     fn from(error: pgtide::pg::SettingsError) -> Self {
         Self::usage(error.to_string())

@@ -6,7 +6,7 @@ use super::block::{BlockHeader, HEADER_LEN};
 use super::index::{IndexSet, Location};
 use super::keys::KeyError;
 use super::seal::Closed;
-use super::{RepoError, Repository, pack};
+use super::{RepoError, Repository, pack, seal};
 use crate::rows::{BlockId, BlockInfo, Decoder, RowsError};
 
 /// Reads blocks; for many threads at once.
@@ -96,7 +96,10 @@ impl Reader {
         out: &mut Vec<u8>,
     ) -> Result<(BlockInfo, &'s [u8]), RepoError> {
         let info = self.read(id, decoder, scratch, out)?;
-        Ok((info, scratch.get(HEADER_LEN..).unwrap_or_default()))
+        // It was opened where it lies.
+        let sealed = BlockHeader::parse(scratch).is_ok_and(|header| header.sealed.is_some());
+        let stored = scratch.get(HEADER_LEN..).unwrap_or_default();
+        Ok((info, if sealed { seal::opened(stored) } else { stored }))
     }
 
     /// As [`read`](Self::read), with these index objects and no others.
@@ -134,13 +137,21 @@ impl Reader {
         out: &mut Vec<u8>,
     ) -> Result<BlockInfo, RepoError> {
         let name = pack::object_name(&location.pack);
-        self.repository.store.get_range(
-            &name,
-            location.offset,
-            location.length as usize,
-            scratch,
-        )?;
-        verify_block(&self.repository, id, scratch, decoder, out).map_err(|fault| match fault {
+        let mut read = || -> Result<Result<BlockInfo, BlockFault>, RepoError> {
+            let len = location.length as usize;
+            let store = &self.repository.store;
+            store.get_range(&name, location.offset, len, scratch)?;
+            Ok(verify_block(&self.repository, id, scratch, decoder, out))
+        };
+        // What was damaged on its way is sound when it is read again.
+        let verified = match read()? {
+            Err(BlockFault::Damaged(_)) => {
+                self.repository.store.discard(&name);
+                read()?
+            }
+            other => other,
+        };
+        verified.map_err(|fault| match fault {
             BlockFault::NoKey => KeyError::CannotRead.into(),
             BlockFault::Damaged(detail) => RepoError::DamagedBlock {
                 pack: location.pack,

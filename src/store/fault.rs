@@ -186,6 +186,14 @@ impl Store for FaultStore {
         self.read("tmp", || self.inner.fill_reserve())
     }
 
+    fn discard(&self, name: &str) {
+        self.inner.discard(name);
+    }
+
+    fn protect(&self, name: &str, until: jiff::Timestamp) -> Result<bool, StoreError> {
+        self.plan.write(name, || self.inner.protect(name, until))
+    }
+
     fn location(&self) -> String {
         self.inner.location()
     }

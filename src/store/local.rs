@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Buffer, Listed, Store, StoreError, Upload};
+use super::{Buffer, Listed, Store, StoreError, Upload, is_valid_name};
 
 /// Temporary files live here: on the same file system as the objects, and away from their listings.
 const TMP: &str = "tmp";
@@ -50,10 +50,7 @@ impl LocalStore {
 
     /// The file of an object. Names come from listings and command lines too, so they are never trusted.
     fn path(&self, name: &str) -> Result<PathBuf, StoreError> {
-        let valid = name
-            .split('/')
-            .all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\0'));
-        if !valid || name.split('/').next() == Some(TMP) {
+        if !is_valid_name(name) || name.split('/').next() == Some(TMP) {
             return Err(StoreError::Name {
                 object: name.to_owned(),
             });

@@ -4,15 +4,25 @@
 //! an object is visible whole or not at all; when [`Store::put`] or [`Upload::finish`] returns, it survives a power
 //! cut; what was written can be read and is listed at once. Nothing else is assumed: no conditional writes, no clocks.
 
+mod error;
 pub mod fault;
 mod local;
 mod map;
+mod remote;
 
 use std::fmt::Debug;
-use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
+pub use error::StoreError;
 pub use local::LocalStore;
 pub use map::Buffer;
+pub use remote::{KNOWN_OPTIONS, OpenError, Options};
+
+/// The parsers of what servers answer, for fuzzing: none may panic or allocate without bound.
+pub mod parse {
+    pub use super::remote::parse::{error_code, is_listing, unfinished_uploads};
+}
 
 /// A place that keeps objects by name. Names are relative, `/` between their parts.
 pub trait Store: Send + Sync + Debug {
@@ -26,7 +36,8 @@ pub trait Store: Send + Sync + Debug {
     /// The whole object.
     fn get(&self, name: &str) -> Result<Vec<u8>, StoreError>;
 
-    /// `len` bytes from `offset` on. `out` is cleared first. An object that ends before that is an error.
+    /// `len` bytes from `offset` on. `out` is cleared first. An object that ends before that is an error. Bytes of
+    /// objects that others replace may be old ones: this is for objects named by their content.
     fn get_range(
         &self,
         name: &str,
@@ -41,7 +52,8 @@ pub trait Store: Send + Sync + Debug {
     /// All objects whose name starts with the prefix, in order of name.
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError>;
 
-    /// Removes an object; it is [`StoreError::Absent`] if there is none.
+    /// Removes an object. If there is none, that is [`StoreError::Absent`] where the store can tell: S3 cannot. An
+    /// object locked against deletion is [`StoreError::Locked`].
     fn delete(&self, name: &str) -> Result<(), StoreError>;
 
     /// The whole object, without holding it in memory where the store can do that.
@@ -62,14 +74,51 @@ pub trait Store: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Has the storage itself refuse to remove or replace an object until then. Whether it can do that: without object
-    /// lock nothing happens.
-    fn protect(&self, _name: &str, _until: jiff::Timestamp) -> Result<bool, StoreError> {
+    /// Forgets what was read ahead of an object, as its bytes were found damaged: the next read asks the storage.
+    fn discard(&self, name: &str) {
+        let _ = name;
+    }
+
+    /// Locks an object against deletion and replacement until then, at least. `false` where the store has no such
+    /// locks, or they are not asked for by its options.
+    fn protect(&self, name: &str, until: jiff::Timestamp) -> Result<bool, StoreError> {
+        let _ = (name, until);
         Ok(false)
     }
 
-    /// Where this is, for people.
+    /// Where this is, for people: without credentials.
     fn location(&self) -> String;
+}
+
+/// The store at a place: a directory, as a path or `file:///path`, or `s3://bucket/prefix`, `gs://bucket/prefix`,
+/// `az://container/prefix`. Nothing is read or written yet. `env` looks up environment variables.
+pub fn open(
+    place: &str,
+    options: &Options,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn Store>, OpenError> {
+    match place.split_once("://") {
+        Some(("file", path)) if path.starts_with('/') => {
+            Ok(Arc::new(LocalStore::new(Path::new(path))))
+        }
+        Some((scheme, rest)) => remote::open(scheme, rest, options, env),
+        None if place.is_empty() => Err(OpenError::new(
+            place,
+            "is empty",
+            "give a directory or a URL",
+        )),
+        None => Ok(Arc::new(LocalStore::new(Path::new(place)))),
+    }
+}
+
+/// Whether a name can be that of an object: relative, its parts neither empty nor `.` nor `..`, no control characters.
+fn is_valid_name(name: &str) -> bool {
+    name.split('/').all(|part| {
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && !part.contains(|c: char| c.is_ascii_control())
+    })
 }
 
 /// An object in a listing.
@@ -90,93 +139,4 @@ pub trait Upload: Send {
 
     /// Makes the object durable and visible under its name.
     fn finish(self: Box<Self>, name: &str) -> Result<(), StoreError>;
-}
-
-/// What can go wrong in a store; every case names the object.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// There is no such object.
-    #[error("{object}: there is no such object")]
-    Absent {
-        /// Name of the object.
-        object: String,
-    },
-    /// The storage refused access.
-    #[error(
-        "{object}: access denied ({source}); check owner, permissions and mount options of the storage"
-    )]
-    Forbidden {
-        /// Name of the object.
-        object: String,
-        /// What the storage said.
-        source: io::Error,
-    },
-    /// The storage is full.
-    #[error(
-        "{object}: no space left ({source}); free some space and run again: what is stored will be reused"
-    )]
-    Full {
-        /// Name of the object.
-        object: String,
-        /// What the storage said.
-        source: io::Error,
-    },
-    /// The object ends before the bytes that were asked for.
-    #[error("{object}: is too short: no {len} bytes at offset {offset}; it was cut, run check")]
-    Short {
-        /// Name of the object.
-        object: String,
-        /// First byte asked for.
-        offset: u64,
-        /// Number of bytes asked for.
-        len: usize,
-    },
-    /// Not a name this store can keep.
-    #[error("{object:?}: not a valid object name; rename or remove it")]
-    Name {
-        /// The name.
-        object: String,
-    },
-    /// Anything else.
-    #[error("{object}: {source}")]
-    Io {
-        /// Name of the object.
-        object: String,
-        /// What the storage said.
-        source: io::Error,
-    },
-}
-
-impl StoreError {
-    /// Sorts an I/O error into its case.
-    pub fn from_io(object: &str, source: io::Error) -> Self {
-        let object = object.to_owned();
-        match source.kind() {
-            io::ErrorKind::NotFound => Self::Absent { object },
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::Forbidden { object, source }
-            }
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge => Self::Full { object, source },
-            _ => Self::Io { object, source },
-        }
-    }
-
-    /// Whether the object is not there.
-    pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent { .. })
-    }
-
-    /// Name of the object it is about.
-    pub fn object(&self) -> &str {
-        match self {
-            Self::Absent { object }
-            | Self::Forbidden { object, .. }
-            | Self::Full { object, .. }
-            | Self::Short { object, .. }
-            | Self::Name { object }
-            | Self::Io { object, .. } => object,
-        }
-    }
 }

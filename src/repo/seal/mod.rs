@@ -44,6 +44,12 @@ const TAG_LEN: usize = 16;
 /// Bytes that sealing adds.
 pub(super) const OVERHEAD: usize = SEED_LEN + COUNTER_LEN + TAG_LEN;
 
+/// What was sealed, of a frame that was opened where it lies.
+pub(super) fn opened(frame: &[u8]) -> &[u8] {
+    let end = frame.len().saturating_sub(TAG_LEN);
+    frame.get(SEED_LEN + COUNTER_LEN..end).unwrap_or_default()
+}
+
 /// Object keys kept for the next object of the same writer.
 const CACHED_KEYS: usize = 4096;
 

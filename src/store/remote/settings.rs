@@ -1,0 +1,44 @@
+//! What all kinds of stores have in common.
+
+use object_store::{BackoffConfig, RetryConfig};
+use std::time::Duration;
+
+use super::http::{Wire, roots};
+use super::limit::Limiter;
+use super::options::{OpenError, Options};
+
+/// How requests are made and repeated.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub wire: Wire,
+    pub retry: RetryConfig,
+}
+
+impl Settings {
+    pub fn new(options: &Options) -> Result<Self, OpenError> {
+        let longest = Duration::from_secs(600);
+        let retry_timeout = options.duration("timeout.retry", Duration::from_secs(180))?;
+        if retry_timeout > longest {
+            // A request is signed once, and a signature holds for a quarter of an hour.
+            return Err(OpenError::new(
+                "timeout.retry",
+                "is longer than a signature holds",
+                "use 10m or less",
+            ));
+        }
+        Ok(Self {
+            wire: Wire {
+                stall: options.duration("timeout.stall", Duration::from_secs(60))?,
+                request: options.duration("timeout.request", Duration::from_secs(900))?,
+                upload: options.size("limit.upload")?.map(Limiter::new),
+                download: options.size("limit.download")?.map(Limiter::new),
+                roots: roots(options.get("tls.ca-file"))?,
+            },
+            retry: RetryConfig {
+                backoff: BackoffConfig::default(),
+                max_retries: options.number("retries", 10)?,
+                retry_timeout,
+            },
+        })
+    }
+}
