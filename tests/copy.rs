@@ -422,3 +422,43 @@ fn a_copy_restores_as_its_original() {
     let again = to.dump(&target, &[]);
     assert_eq!(digests(&to, &copied), digests(&to, &again));
 }
+
+#[test]
+fn between_encrypted_repositories_of_the_same_keys_rows_are_moved_as_they_are_sealed() {
+    let from = Place::encrypted();
+    let all = nights(&from, 2);
+    let a = from.open();
+    let secret = password(PASSWORD);
+    let mut shared = Place::empty();
+    Repository::init_with(
+        Arc::clone(&shared.store),
+        &pgtide::repo::InitOptions {
+            key: Some(cheap(pgtide::repo::Role::Read, &secret)),
+            keys_from: Some(&a),
+        },
+    )
+    .unwrap();
+    shared.password = Some(secret);
+    let own = Place::encrypted();
+    // A block's checksum is over its sealed bytes, so it is the same only where those are.
+    let sums = |place: &Place| -> BTreeSet<Vec<u8>> {
+        let packs = place.names("packs/").into_iter();
+        let packs = packs.map(|name| place.store.get(&name).unwrap());
+        let sums = packs.flat_map(|pack| {
+            let starts =
+                (0..pack.len().saturating_sub(64)).filter(|at| pack[*at..].starts_with(b"PGTB"));
+            starts
+                .map(|at| pack[at + 48..at + 64].to_vec())
+                .collect::<Vec<_>>()
+        });
+        sums.collect()
+    };
+    for (place, as_they_are) in [(&shared, true), (&own, false)] {
+        let b = place.open();
+        copy(&a, &b, &all).unwrap();
+        assert_eq!(contents(&a), contents(&b));
+        assert_clean(&b, "copied");
+        let same = sums(&from).intersection(&sums(place)).count();
+        assert_eq!(same > 3, as_they_are, "{same} blocks are the same");
+    }
+}

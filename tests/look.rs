@@ -149,10 +149,10 @@ fn stats_count_every_byte_once() {
     };
     assert_eq!((stats.packs, stats.pack_bytes), stored("packs/"));
     assert_eq!((stats.index_objects, stats.index_bytes), stored("index/"));
-    // A pack is 48 bytes, and 48 more for each block.
+    // A pack is 64 bytes, and 48 more for each block.
     assert_eq!(
         stats.encoded_bytes,
-        stats.pack_bytes - 48 * (stats.packs + stats.blocks)
+        stats.pack_bytes - 64 * stats.packs - 48 * stats.blocks
     );
     assert_eq!(
         stats.snapshots.iter().map(|g| g.new_blocks).sum::<u64>(),

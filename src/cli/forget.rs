@@ -7,11 +7,11 @@ use jiff::tz::TimeZone;
 use pgtide::ops::duration::Duration;
 use pgtide::ops::retention::{self, Candidate, Count, GroupPlan, Period, Policy, Reason};
 use pgtide::repo::model::Snapshot;
-use pgtide::repo::{Inventory, Repository, SnapshotId};
+use pgtide::repo::{Inventory, PruneOptions, PruneReport, Repository, SnapshotId};
 
 use super::common::{Filter, Repo, print_json};
 use super::render::{self, Align};
-use super::{Exit, Failure, Outcome};
+use super::{Exit, Failure, Outcome, prune};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,6 +23,12 @@ pub struct Args {
     /// Say what would stay and why, and what would go, and remove nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Then free what no snapshot needs any more, as pgtide prune does
+    #[arg(long)]
+    prune: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
     /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
@@ -165,9 +171,12 @@ pub fn run(args: &Args) -> Outcome {
     } else {
         repo.forget(&goes)?
     };
-    // Here prune follows, if it was asked for.
     if args.json {
-        print_json(&document(args.dry_run, &rows, &removed))?;
+        let mut document = document(args.dry_run, &rows, &removed);
+        if let Some(report) = freed(args, &repo)? {
+            document["prune"] = prune::json(&report);
+        }
+        print_json(&document)?;
     } else {
         let stay = render::count((rows.len() - goes.len()) as u64);
         let number = goes.len() as u64;
@@ -175,6 +184,7 @@ pub fn run(args: &Args) -> Outcome {
         match (args.dry_run, number) {
             (_, 0) => outln!("\nnothing to remove"),
             (true, _) => outln!("\nwould remove {text}; {stay} would stay"),
+            (false, _) if args.prune => outln!("\nremoved {text}; {stay} stay"),
             (false, _) => outln!("\nremoved {text}; {stay} stay. pgtide prune frees the space"),
         }
         // What an interrupted run left.
@@ -183,8 +193,19 @@ pub fn run(args: &Args) -> Outcome {
             let text = render::plural(left, "snapshot", "snapshots");
             outln!("removed {text} that an interrupted run had forgotten");
         }
+        if let Some(report) = freed(args, &repo)? {
+            prune::print(&report, false);
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Prunes, if it was asked for.
+fn freed(args: &Args, repo: &Repository) -> Result<Option<PruneReport>, Failure> {
+    if !args.prune || args.dry_run {
+        return Ok(None);
+    }
+    prune::prune(repo, PruneOptions::default(), args.quiet || args.json).map(Some)
 }
 
 fn by_rules<'a>(inventory: &'a Inventory, policy: &Policy, filter: &Filter) -> Vec<Row<'a>> {

@@ -32,21 +32,25 @@ type Listed = (SnapshotId, Snapshot);
 pub fn run(args: &Args) -> Outcome {
     let repo = args.repo.open()?;
     let snapshots = repo.snapshots()?;
-    let protections = repo.protections()?;
+    let marks = Marks {
+        protections: repo.protections()?,
+        hurt: repo.hurt()?,
+    };
     let list = picked(args, snapshots.list);
     if args.json {
         let clusters = clusters(&list);
         let list: Vec<_> = list
             .iter()
             .map(|(id, snapshot)| {
-                let until = match protections.get(id) {
+                let until = match marks.protections.get(id) {
                     Some(Protection::Until(until)) => Some(*until),
                     _ => None,
                 };
                 serde_json::json!({
                     "id": id.to_string(),
                     "snapshot": snapshot,
-                    "protected": protections.contains_key(id),
+                    "protected": marks.protections.contains_key(id),
+                    "hurt": marks.hurt.contains(id),
                     "protected_until": until,
                     "cluster": clusters.get(id),
                 })
@@ -58,7 +62,7 @@ pub fn run(args: &Args) -> Outcome {
         if list.is_empty() && snapshots.damaged.is_empty() {
             outln!("no snapshots");
         } else {
-            table(&list, &protections);
+            table(&list, &marks);
         }
         for damaged in &snapshots.damaged {
             eprintln!("error: {damaged}");
@@ -102,7 +106,13 @@ fn clusters(list: &[Listed]) -> BTreeMap<SnapshotId, SnapshotId> {
     members.collect()
 }
 
-fn table(list: &[Listed], protections: &BTreeMap<SnapshotId, Protection>) {
+/// What the audit records say of snapshots.
+struct Marks {
+    protections: BTreeMap<SnapshotId, Protection>,
+    hurt: BTreeSet<SnapshotId>,
+}
+
+fn table(list: &[Listed], marks: &Marks) {
     // The databases of a cluster stand below it.
     let clusters = clusters(list);
     let by_id: BTreeMap<SnapshotId, &Snapshot> = list.iter().map(|(id, s)| (*id, s)).collect();
@@ -112,10 +122,10 @@ fn table(list: &[Listed], protections: &BTreeMap<SnapshotId, Protection>) {
         if clusters.contains_key(id) || !shown.insert(*id) {
             continue;
         }
-        rows.push(row(id, snapshot, protections, ""));
+        rows.push(row(id, snapshot, marks, ""));
         for member in snapshot.databases().unwrap_or_default() {
             if let Some(database) = by_id.get(&member.snapshot) {
-                rows.push(row(&member.snapshot, database, protections, "  "));
+                rows.push(row(&member.snapshot, database, marks, "  "));
             }
         }
     }
@@ -137,14 +147,12 @@ fn table(list: &[Listed], protections: &BTreeMap<SnapshotId, Protection>) {
     );
 }
 
-fn row(
-    id: &SnapshotId,
-    snapshot: &Snapshot,
-    protections: &BTreeMap<SnapshotId, Protection>,
-    indent: &str,
-) -> Vec<String> {
+fn row(id: &SnapshotId, snapshot: &Snapshot, marks: &Marks, indent: &str) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Some(protection) = protections.get(id) {
+    if marks.hurt.contains(id) {
+        notes.push("hurt: pgtide check names what it lacks".to_owned());
+    }
+    if let Some(protection) = marks.protections.get(id) {
         notes.push(format!("protected {}", render::protection(protection)));
     }
     if let Some(original) = &snapshot.original {

@@ -2,7 +2,7 @@
 //!
 //! Block ids are keyed, so the same rows have other ids in a repository with another key: there each block is decoded
 //! and verified, gets its new id, and what names it is written anew. Encoded bytes do not depend on ids and stay as they
-//! are. The snapshot of the same database that was copied last says which blocks are there already, so that what did not
+//! are. Between repositories that share their keys, rows are moved as they are stored, sealed or not. The snapshot of the same database that was copied last says which blocks are there already, so that what did not
 //! change since is not read again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -108,6 +108,7 @@ impl Repository {
                 source: &reader,
                 target,
                 same_ids: self.id_key == target.id_key,
+                same_keys: self.id_key == target.id_key && self.keys.is_like(&target.keys),
                 options,
                 interrupt,
                 progress,
@@ -176,6 +177,8 @@ struct Copy<'c> {
     target: &'c Repository,
     /// Whether the same rows have the same ids there.
     same_ids: bool,
+    /// Whether both have the same keys, so that blocks are moved as they lie.
+    same_keys: bool,
     options: &'c CopyOptions,
     interrupt: &'c Interrupt,
     progress: &'c dyn Progress,
@@ -409,6 +412,15 @@ impl Copy<'_> {
             payload,
         } = scratch;
         let reference = &block.reference.id;
+        if self.same_keys {
+            if !writer.contains(reference) {
+                let (header, stored) = self
+                    .source
+                    .read_stored(reference, decoder, encoded, payload)?;
+                writer.put_stored(&block.group, header, stored)?;
+            }
+            return Ok(*reference);
+        }
         let (info, encoded) = self
             .source
             .read_encoded(reference, decoder, encoded, payload)?;

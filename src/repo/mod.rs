@@ -106,11 +106,9 @@ impl Repository {
             None => None,
         };
         let mut objects = store.list("")?;
-        // Keys alone open nothing: an earlier attempt left them.
-        if objects
-            .iter()
-            .all(|object| keys::parse_name(&object.name).is_some())
-        {
+        // Keys and the copy alone are nothing: an earlier attempt left them.
+        let leftover = |name: &str| name == config::COPY || keys::parse_name(name).is_some();
+        if objects.iter().all(|object| leftover(&object.name)) {
             for object in objects.drain(..) {
                 store.delete(&object.name)?;
             }
@@ -120,11 +118,7 @@ impl Repository {
                 location: location(),
             });
         }
-        // An init that was interrupted left the copy and nothing else.
-        let mut others = objects
-            .into_iter()
-            .filter(|object| object.name != config::COPY);
-        if let Some(object) = others.next() {
+        if let Some(object) = objects.into_iter().next() {
             return Err(RepoError::NotEmpty {
                 location: location(),
                 example: object.name,

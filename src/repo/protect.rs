@@ -111,6 +111,12 @@ impl History {
 }
 
 impl Repository {
+    /// The snapshots that a repair found to lack something, as far as the audit records can be read. What the next dump
+    /// stored again is not lacking any more: a check tells.
+    pub fn hurt(&self) -> Result<BTreeSet<SnapshotId>, RepoError> {
+        Ok(History::load(self)?.losses().into_keys().collect())
+    }
+
     /// The snapshots that are protected now, as far as the audit records can be read.
     pub fn protections(&self) -> Result<BTreeMap<SnapshotId, Protection>, RepoError> {
         let now = Timestamp::now();

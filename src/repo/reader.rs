@@ -64,11 +64,52 @@ impl Reader {
         scratch: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<BlockInfo, RepoError> {
+        self.with_a_place(id, &mut |location| {
+            self.read_at(id, location, decoder, scratch, out)
+        })
+    }
+
+    /// A block as it lies in its pack: its header, and what follows it. Verified as [`read`](Self::read) does, as far as
+    /// this key can open it.
+    pub(super) fn read_stored<'r>(
+        &self,
+        id: &BlockId,
+        decoder: &mut Decoder,
+        raw: &'r mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(BlockHeader, &'r [u8]), RepoError> {
+        let mut opened = Vec::new();
+        self.with_a_place(id, &mut |location| {
+            let verified = self.read_at(id, location, decoder, &mut opened, out);
+            match verified {
+                Ok(_) | Err(RepoError::Key(KeyError::CannotRead)) => {}
+                Err(error) => return Err(error),
+            }
+            let (offset, length) = (location.offset, location.length as usize);
+            let name = pack::object_name(&location.pack);
+            Ok(self
+                .repository
+                .store
+                .get_range(&name, offset, length, raw)?)
+        })?;
+        let damaged = |detail: &str| RepoError::Content {
+            block: *id,
+            detail: detail.to_owned(),
+        };
+        BlockHeader::open(raw).map_err(damaged)
+    }
+
+    /// Tries all places of a block, and loads the index again where it leads nowhere.
+    fn with_a_place<T>(
+        &self,
+        id: &BlockId,
+        go: &mut dyn FnMut(&Location) -> Result<T, RepoError>,
+    ) -> Result<T, RepoError> {
         let mut index = self.index();
         let mut reloads = 0;
         loop {
-            let failure = match self.read_with(&index.lookup, id, decoder, scratch, out) {
-                Ok(info) => return Ok(info),
+            let failure = match try_places(&index.lookup, id, go) {
+                Ok(done) => return Ok(done),
                 Err(failure) => failure,
             };
             let gone = matches!(failure, RepoError::MissingBlock { .. }) || failure.is_absent();
@@ -111,20 +152,9 @@ impl Reader {
         scratch: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<BlockInfo, RepoError> {
-        let mut failure = None;
-        for location in index.find(*id) {
-            match self.read_at(id, &location, decoder, scratch, out) {
-                Ok(info) => return Ok(info),
-                Err(error) => failure = failure.or(Some(error)),
-            }
-        }
-        Err(failure.unwrap_or_else(|| {
-            let note = match &index.unusable[..] {
-                [] => String::new(),
-                unusable => format!(" that can be read (damaged: {})", unusable.join(", ")),
-            };
-            RepoError::MissingBlock { block: *id, note }
-        }))
+        try_places(index, id, &mut |location| {
+            self.read_at(id, location, decoder, scratch, out)
+        })
     }
 
     /// As [`read`](Self::read), from that place.
@@ -176,6 +206,28 @@ impl Reader {
             .store
             .get_range(&name, location.offset, len, scratch)?)
     }
+}
+
+/// Tries all places of a block; the first failure is told if none does.
+fn try_places<T>(
+    index: &IndexSet,
+    id: &BlockId,
+    go: &mut dyn FnMut(&Location) -> Result<T, RepoError>,
+) -> Result<T, RepoError> {
+    let mut failure = None;
+    for location in index.find(*id) {
+        match go(&location) {
+            Ok(done) => return Ok(done),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        let note = match &index.unusable[..] {
+            [] => String::new(),
+            unusable => format!(" that can be read (damaged: {})", unusable.join(", ")),
+        };
+        RepoError::MissingBlock { block: *id, note }
+    }))
 }
 
 /// Why a block cannot be had.

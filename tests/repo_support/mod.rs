@@ -391,9 +391,10 @@ pub fn nights(place: &Place, days: i64) -> Vec<SnapshotId> {
 /// The dump of a cluster with two databases: theirs, and its own.
 pub fn cluster(repo: &Repository, time: i64) -> [SnapshotId; 3] {
     let run = Hex([time as u8 + 1; 16]);
-    let member = |name: &str| {
+    let member = |name: &str, after: i64| {
         let source = format!("host/{name}");
         dump_as(repo, &content(time), &source, time, |snapshot| {
+            snapshot.finished = jiff::Timestamp::from_second(time + after).unwrap();
             snapshot.cluster = Some(Cluster {
                 run,
                 databases: None,
@@ -401,7 +402,7 @@ pub fn cluster(repo: &Repository, time: i64) -> [SnapshotId; 3] {
         })
         .unwrap()
     };
-    let (a, b) = (member("a"), member("b"));
+    let (a, b) = (member("a", 1), member("b", 2));
     let whole = dump_as(repo, &vec![], "host/", time + 1, |snapshot| {
         let member = |name: &str, snapshot| Member {
             database: name.into(),

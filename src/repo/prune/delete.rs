@@ -6,10 +6,14 @@ use std::sync::Arc;
 use super::super::ids::{ObjectId, PackId};
 use super::super::index::{self, COMPACTED_RECORDS, IndexFile, IndexSet};
 use super::super::session::{self, Tombstones};
-use super::super::{RepoError, pack};
+use super::super::{RepoError, pack, parallel};
 use super::view::View;
 use super::{PrunePhase, PruneProgress, Run};
 
+/// Packs that are deleted between two signs of progress ...
+const DELETED_AT_ONCE: usize = 64;
+/// ... by so many threads.
+const DELETING: usize = 8;
 /// More small index objects than that are put together.
 const SMALL_INDEXES: usize = 8;
 /// An index object with fewer records is small.
@@ -50,13 +54,20 @@ impl Run<'_> {
             result => result.map(|()| true)?,
         };
         let total = doomed.len() as u64;
-        for (done, (id, len)) in (0..).zip(&doomed) {
+        for (done, chunk) in (0..).zip(doomed.chunks(DELETED_AT_ONCE)) {
             let phase = PrunePhase::Delete;
+            let done = done * DELETED_AT_ONCE as u64;
             (self.progress)(PruneProgress { phase, done, total });
-            match store.delete(&pack::object_name(id)) {
-                Err(error) if !error.is_absent() => return Err(error.into()),
-                _ => self.report.deleted.add(*len),
-            }
+            // Each is a request, and the storage may be far.
+            parallel::map(DELETING, chunk, |_, (id, _)| {
+                match store.delete(&pack::object_name(id)) {
+                    Err(error) if !error.is_absent() => Err(error.into()),
+                    _ => Ok(()),
+                }
+            })?;
+            chunk
+                .iter()
+                .for_each(|(_, len)| self.report.deleted.add(*len));
         }
         if !rewritten {
             // On a full disk the other way round: an index that names packs which are gone misleads nobody, as

@@ -217,6 +217,15 @@ impl Keyring {
         }
     }
 
+    /// Whether what is sealed by one of them opens to the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(a), Some(b)) => a.secrets.public == b.secrets.public,
+            _ => false,
+        }
+    }
+
     /// The key of objects under that seed.
     fn object_key(&self, class: Class, seed: &Seed) -> Result<Arc<LessSafeKey>, Closed> {
         let keys = self.0.as_ref().ok_or(Closed::NoKey)?;

@@ -241,19 +241,39 @@ impl Writer {
             })?,
             raw_len: info.payload_len,
         };
-        if !self.claim(id) {
+        self.store(group, header, || {
+            Ok(match sealer {
+                None => Cow::from(encoded),
+                Some(sealer) => Cow::from(sealer.seal(&header.fields(), encoded)?),
+            })
+        })
+    }
+
+    /// Stores a block as it lies in a repository that has the same keys, unless it is there.
+    pub(super) fn put_stored(
+        &self,
+        group: &PackGroup,
+        header: BlockHeader,
+        stored: &[u8],
+    ) -> Result<Stored, RepoError> {
+        self.shared.check_failure()?;
+        self.store(group, header, || Ok(Cow::from(stored)))
+    }
+
+    fn store<'a>(
+        &self,
+        group: &PackGroup,
+        header: BlockHeader,
+        stored: impl FnOnce() -> Result<Cow<'a, [u8]>, RepoError>,
+    ) -> Result<Stored, RepoError> {
+        if !self.claim(header.id) {
             self.shared.reused_blocks.fetch_add(1, Ordering::Relaxed);
             return Ok(Stored {
                 new: false,
                 bytes: 0,
             });
         }
-        let stored = match sealer {
-            None => Ok(Cow::from(encoded)),
-            Some(sealer) => sealer.seal(&header.fields(), encoded).map(Cow::from),
-        };
-        let bytes = stored
-            .map_err(RepoError::from)
+        let bytes = stored()
             .and_then(|stored| self.append(*group, header, &stored))
             .map_err(|error| self.shared.fail(error))?;
         self.shared.new_blocks.fetch_add(1, Ordering::Relaxed);
