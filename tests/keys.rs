@@ -200,7 +200,7 @@ fn an_empty_password_makes_no_repository_and_no_key() {
 }
 
 #[test]
-fn a_plain_repository_takes_no_password_by_option_and_does_not_mind_one_in_the_environment() {
+fn a_plain_repository_where_a_password_is_given_is_not_the_one_that_was_meant() {
     let safe = Safe::empty();
     safe.run("password", &["init"])
         .expect(2)
@@ -208,7 +208,9 @@ fn a_plain_repository_takes_no_password_by_option_and_does_not_mind_one_in_the_e
     safe.run("", &["init"]).expect(0);
     let mut command = safe.command("", &["snapshots"]);
     command.env("PGTIDE_PASSWORD", "whatever");
-    finish(command).expect(0);
+    finish(command)
+        .expect(2)
+        .says(&["not encrypted", "PGTIDE_PASSWORD"]);
     safe.run("password", &["snapshots"])
         .expect(2)
         .says(&["not encrypted", "is it the right one"]);

@@ -96,7 +96,8 @@ pub fn run(args: &Args) -> Outcome {
                 },
             );
         }
-        if args.read_data.is_some() || report.never_read_bytes < report.bytes {
+        if report.bytes > 0 && (args.read_data.is_some() || report.never_read_bytes < report.bytes)
+        {
             outln!(
                 "read      {} of {}; {}",
                 render::bytes(report.read_bytes),

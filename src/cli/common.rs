@@ -51,7 +51,7 @@ impl Repo {
         if self.password.is_given() && !repo.is_encrypted() {
             return Err(Failure::usage(format!(
                 "{}: a password is given, but this repository is not encrypted: is it the right one? If so, leave the \
-                 password out",
+                 password out (options, PGTIDE_PASSWORD and its like)",
                 self.repo
             )));
         }

@@ -163,7 +163,9 @@ pub fn run(args: &Args) -> Outcome {
         .filter(|row| row.goes)
         .map(|row| row.id)
         .collect();
-    if !args.json {
+    if !args.json && rows.is_empty() {
+        outln!("no snapshots");
+    } else if !args.json {
         table(&rows);
     }
     let removed = if args.dry_run {
@@ -178,14 +180,19 @@ pub fn run(args: &Args) -> Outcome {
         }
         print_json(&document)?;
     } else {
-        let stay = render::count((rows.len() - goes.len()) as u64);
+        let stays = (rows.len() - goes.len()) as u64;
+        let stay = format!(
+            "{} stay{}",
+            render::count(stays),
+            if stays == 1 { "s" } else { "" }
+        );
         let number = goes.len() as u64;
         let text = render::plural(number, "snapshot", "snapshots");
         match (args.dry_run, number) {
             (_, 0) => outln!("\nnothing to remove"),
-            (true, _) => outln!("\nwould remove {text}; {stay} would stay"),
-            (false, _) if args.prune => outln!("\nremoved {text}; {stay} stay"),
-            (false, _) => outln!("\nremoved {text}; {stay} stay. pgtide prune frees the space"),
+            (true, _) => outln!("\nwould remove {text}; {} would stay", render::count(stays)),
+            (false, _) if args.prune => outln!("\nremoved {text}; {stay}"),
+            (false, _) => outln!("\nremoved {text}; {stay}. pgtide prune frees the space"),
         }
         // What an interrupted run left.
         let left = removed.iter().filter(|id| !goes.contains(id)).count() as u64;

@@ -80,9 +80,13 @@ impl ToPassword {
 }
 
 impl RepoPassword {
-    /// Whether an option says that there is one: then a repository that needs none is not the one that was meant.
+    /// Whether an option or the environment says that there is one: then a repository that needs none is not the one that
+    /// was meant. Somebody may have put it there, to be given the next dump in the clear.
     pub fn is_given(&self) -> bool {
-        self.repo_password_file.is_some() || self.repo_password_command.is_some()
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        self.repo_password_file.is_some()
+            || self.repo_password_command.is_some()
+            || [VALUE, FILE, COMMAND].into_iter().any(set)
     }
 
     /// The password of a repository that is there.

@@ -91,9 +91,9 @@ pub fn print(report: &PruneReport, dry_run: bool) {
         outln!("note: {note}");
     }
     outln!(
-        "before    {}, of which {} needs {}",
+        "before    {}; {} {}",
         amount(report.before),
-        render::plural(report.snapshots, "snapshot", "snapshots"),
+        render::plural(report.snapshots, "snapshot needs", "snapshots need"),
         render::bytes(report.needed_bytes)
     );
     if dry_run {
