@@ -11,13 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{Hex, HistoryId, ObjectId, SnapshotId};
 use super::seal::Keyring;
-use super::{RepoError, Repository, record, session, snapshots};
+use super::{RepoError, Repository, parallel, record, session, snapshots};
 use crate::rows::BlockId;
-use crate::store::Listed;
+use crate::store::{Buffer, Listed, StoreError};
 
 /// Folder of all records.
 pub(super) const PREFIX: &str = "history/";
 const KIND: &str = "history";
+
+/// Fewer records are read one after the other ...
+const FEW: usize = 50;
+/// ... and more by so many threads.
+const JOBS: usize = 16;
 
 /// An audit record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,14 +110,30 @@ pub(super) struct History {
 
 impl History {
     pub fn load(repository: &Repository) -> Result<Self, RepoError> {
-        let store = &*repository.store;
+        Self::load_by(repository, |name| repository.store.map(name))
+    }
+
+    /// As [`load`](Self::load), and never from copies that this machine kept.
+    pub fn load_stored(repository: &Repository) -> Result<Self, RepoError> {
+        Self::load_by(repository, |name| repository.store.map_stored(name))
+    }
+
+    fn load_by(
+        repository: &Repository,
+        get: impl Fn(&str) -> Result<Buffer, StoreError> + Sync,
+    ) -> Result<Self, RepoError> {
+        let listed = repository.store.list(PREFIX)?.into_iter();
+        let names: Vec<(HistoryId, String)> = listed
+            .filter_map(|object| Some((parse_name(&object.name)?, object.name)))
+            .collect();
+        // Years of nights are thousands of objects, and the storage may be far.
+        let jobs = if names.len() < FEW { 1 } else { JOBS };
+        let records = parallel::map(jobs, &names, |_, (id, name)| {
+            Ok(decode(&repository.keys, id, &get(name)?))
+        })?;
         let mut history = Self::default();
-        for Listed { name, .. } in store.list(PREFIX)? {
-            let Some(id) = parse_name(&name) else {
-                continue;
-            };
-            let bytes = store.get(&name)?;
-            match decode(&repository.keys, &id, &bytes) {
+        for ((id, _), record) in names.into_iter().zip(records) {
+            match record {
                 Ok(record) => drop(history.records.insert(id, record)),
                 Err(detail) => drop(history.damaged.insert(id, detail)),
             }

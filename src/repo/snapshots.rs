@@ -143,7 +143,14 @@ pub(super) fn parse_name(name: &str) -> Option<SnapshotId> {
 
 pub(super) fn load(repository: &Repository, id: &SnapshotId) -> Result<Stored, RepoError> {
     let name = object_name(id);
-    let bytes = repository.store.get(&name)?;
+    let bytes = repository.store.map(&name)?;
+    decode(&repository.keys, id, &bytes).map_err(|detail| RepoError::damaged(name, detail))
+}
+
+/// As [`load`], and never from a copy that this machine kept.
+pub(super) fn load_stored(repository: &Repository, id: &SnapshotId) -> Result<Stored, RepoError> {
+    let name = object_name(id);
+    let bytes = repository.store.map_stored(&name)?;
     decode(&repository.keys, id, &bytes).map_err(|detail| RepoError::damaged(name, detail))
 }
 
@@ -153,7 +160,7 @@ pub(super) fn load_with_copy(
     id: &SnapshotId,
 ) -> Result<(Stored, BlockId), RepoError> {
     let name = object_name(id);
-    let bytes = repository.store.get(&name)?;
+    let bytes = repository.store.map(&name)?;
     let stored =
         decode(&repository.keys, id, &bytes).map_err(|detail| RepoError::damaged(name, detail))?;
     let copy = repository.id_key().block_id(Format::Other, 0, &bytes);

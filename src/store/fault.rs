@@ -174,6 +174,10 @@ impl Store for FaultStore {
         self.read(name, || self.inner.map(name))
     }
 
+    fn map_stored(&self, name: &str) -> Result<Buffer, StoreError> {
+        self.read(name, || self.inner.map_stored(name))
+    }
+
     fn clean(&self) -> Result<u64, StoreError> {
         self.read("tmp", || self.inner.clean())
     }

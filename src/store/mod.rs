@@ -59,6 +59,11 @@ pub trait Store: Send + Sync + Debug {
     /// The whole object, without holding it in memory where the store can do that.
     fn map(&self, name: &str) -> Result<Buffer, StoreError>;
 
+    /// As [`map`](Self::map), and never a copy that this machine kept of a content-named object.
+    fn map_stored(&self, name: &str) -> Result<Buffer, StoreError> {
+        self.map(name)
+    }
+
     /// Removes what interrupted uploads left behind, where no one can still be writing it. Returns their number.
     fn clean(&self) -> Result<u64, StoreError> {
         Ok(0)

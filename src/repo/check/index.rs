@@ -26,7 +26,7 @@ pub(super) fn check(
         let Some(id) = index::parse_name(&name) else {
             continue;
         };
-        let bytes = match store.map(&name) {
+        let bytes = match store.map_stored(&name) {
             Ok(bytes) => bytes,
             Err(error) if error.is_absent() => continue,
             Err(error) => return Err(error.into()),

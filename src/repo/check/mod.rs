@@ -14,7 +14,9 @@ use super::config::{self, Config, Operation};
 use std::collections::{BTreeMap, HashSet};
 
 use super::ids::{PackId, SnapshotId};
-use super::{RepoError, Repository, history, pack};
+use super::{
+    RepoError, Repository, history, index as repo_index, pack, snapshots as repo_snapshots,
+};
 
 pub(super) use self::packs::salvage;
 pub(super) use self::passes::{PREFIX as PASSES, Passes};
@@ -92,6 +94,9 @@ pub struct CheckReport {
     pub notes: Vec<String>,
 }
 
+/// How often a check that found something is repeated while prunes are at work.
+const REPEATS: u32 = 5;
+
 impl Repository {
     /// Checks the repository. An error means that the check could not be done; damage is in the report.
     pub fn check(
@@ -100,6 +105,53 @@ impl Repository {
         progress: &dyn Fn(CheckProgress),
     ) -> Result<CheckReport, RepoError> {
         self.config.require(Operation::Check)?;
+        let mut before = self.named()?;
+        let mut report = self.check_once(options, progress)?;
+        for _ in 0..REPEATS {
+            let now = self.named()?;
+            if report.problems.is_empty() || now == before {
+                break;
+            }
+            // A prune was at work meanwhile, and what is missing now may have been unneeded: what is wrong in the bytes
+            // of objects that are still there stays wrong, and all else is looked at again.
+            before = now;
+            let structure = CheckOptions::default();
+            let mut again = self.check_once(structure, progress)?;
+            let damaged = report.problems.into_iter().filter(|problem| {
+                let there = || self.store.len(&problem.object).is_ok();
+                problem.kind == ProblemKind::Damaged
+                    && !again
+                        .problems
+                        .iter()
+                        .any(|other| other.object == problem.object)
+                    && there()
+            });
+            let damaged: Vec<Problem> = damaged.collect();
+            again.problems.extend(damaged);
+            again
+                .problems
+                .sort_by(|a, b| (&a.object, a.kind).cmp(&(&b.object, b.kind)));
+            again.read_bytes = report.read_bytes;
+            report = again;
+        }
+        Ok(report)
+    }
+
+    /// Names of the objects that say where blocks are, and who needs them.
+    fn named(&self) -> Result<Vec<String>, RepoError> {
+        let mut names = Vec::new();
+        for prefix in [repo_index::PREFIX, repo_snapshots::PREFIX] {
+            let listed = self.store.list(prefix)?.into_iter();
+            names.extend(listed.map(|object| object.name));
+        }
+        Ok(names)
+    }
+
+    fn check_once(
+        &self,
+        options: CheckOptions,
+        progress: &dyn Fn(CheckProgress),
+    ) -> Result<CheckReport, RepoError> {
         let store = &*self.store;
         let mut problems = Problems::default();
         let mut report = CheckReport::default();

@@ -22,7 +22,7 @@ pub(super) fn check(
         let Some(id) = snapshots::parse_name(&name) else {
             continue;
         };
-        match snapshots::load(repository, &id) {
+        match snapshots::load_stored(repository, &id) {
             Ok(stored) => {
                 sessions.insert(id, stored.session);
                 read.push((id, stored.snapshot));
@@ -59,7 +59,7 @@ fn check_history(
     problems: &mut Problems,
 ) -> Result<(), RepoError> {
     let store = &*repository.store;
-    let history = history::History::load(repository)?;
+    let history = history::History::load_stored(repository)?;
     for (id, detail) in &history.damaged {
         problems.add(
             &history::object_name(id),

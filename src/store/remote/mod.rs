@@ -498,10 +498,14 @@ impl Store for RemoteStore {
     }
 
     fn map(&self, name: &str) -> Result<Buffer, StoreError> {
-        let path = self.inner.path(name)?;
-        if let Some(cached) = self.cache.get(name) {
-            return Ok(cached);
+        match self.cache.get(name) {
+            Some(cached) => Ok(cached),
+            None => self.map_stored(name),
         }
+    }
+
+    fn map_stored(&self, name: &str) -> Result<Buffer, StoreError> {
+        let path = self.inner.path(name)?;
         let mut file = upload::spool_file(name)?;
         let result = RUNTIME.block_on(async {
             // Piece by piece: an index of ten million blocks has half a gigabyte.
