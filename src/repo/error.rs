@@ -113,6 +113,12 @@ pub enum RepoError {
         /// How many.
         missing: usize,
     },
+    /// The session of a prune was removed while it was about to delete.
+    #[error(
+        "the session of this prune was removed while it ran, as it gave no sign of life; it deletes nothing more: \
+         run it again"
+    )]
+    PruneLost,
     /// Others write, and this cannot be done beside them.
     #[error(
         "the repository is in use by {}; wait until they have ended, or end them, and run this again",

@@ -10,10 +10,8 @@ use super::super::{RepoError, pack, parallel};
 use super::view::View;
 use super::{PrunePhase, PruneProgress, Run};
 
-/// Packs that are deleted between two signs of progress ...
-const DELETED_AT_ONCE: usize = 64;
-/// ... by so many threads.
-const DELETING: usize = 8;
+/// Packs that are deleted between two looks for the own session, each by a thread.
+const DELETED_AT_ONCE: usize = 8;
 /// More small index objects than that are put together.
 const SMALL_INDEXES: usize = 8;
 /// An index object with fewer records is small.
@@ -58,8 +56,9 @@ impl Run<'_> {
             let phase = PrunePhase::Delete;
             let done = done * DELETED_AT_ONCE as u64;
             (self.progress)(PruneProgress { phase, done, total });
+            self.require_session()?;
             // Each is a request, and the storage may be far.
-            parallel::map(DELETING, chunk, |_, (id, _)| {
+            parallel::map(DELETED_AT_ONCE, chunk, |_, (id, _)| {
                 match store.delete(&pack::object_name(id)) {
                     Err(error) if !error.is_absent() => Err(error.into()),
                     _ => Ok(()),
@@ -81,6 +80,17 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What was looked at counts as long as the session is there. Others who take it for dead, as after a machine was
+    /// stopped and went on, may delete what this prune relies on.
+    fn require_session(&self) -> Result<(), RepoError> {
+        match self.session {
+            Some(id) if !session::exists(&*self.repository.store, &id)? => {
+                Err(RepoError::PruneLost)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes index objects without these packs.

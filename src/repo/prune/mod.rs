@@ -18,7 +18,7 @@ pub(super) use self::sessions::Watch;
 use self::sessions::{AllLive, Live};
 use self::view::View;
 use super::config::Operation;
-use super::ids::ObjectId;
+use super::ids::{ObjectId, SessionId};
 use super::session::{self, Session};
 use super::used::PackUse;
 use super::{RepoError, Repository, history, snapshots};
@@ -130,6 +130,8 @@ struct Run<'a> {
     repository: &'a Repository,
     options: PruneOptions,
     progress: &'a dyn Fn(PruneProgress),
+    /// Its own session.
+    session: Option<SessionId>,
     report: PruneReport,
 }
 
@@ -146,6 +148,7 @@ impl Repository {
             repository: self,
             options,
             progress,
+            session: None,
             report: PruneReport::default(),
         };
         let store = &*self.store;
@@ -229,6 +232,7 @@ impl Run<'_> {
                 }
                 registered => registered?,
             };
+        self.session = Some(session.id);
         store.clean()?;
         self.repository.finish_forgetting()?;
         let mut watch = Watch::new(self.repository, session.id);

@@ -9,7 +9,7 @@ use super::super::index::{self, COMPACTED_RECORDS, IndexFile, IndexSet};
 use super::super::moved::MovedBlocks;
 use super::super::pack::{self, FinishedPack};
 use super::super::prune::PruneOptions;
-use super::super::{RepoError, index as repo_index};
+use super::super::{RepoError, index as repo_index, session};
 use super::Run;
 
 impl Run<'_> {
@@ -42,6 +42,14 @@ impl Run<'_> {
             return Ok(());
         }
         let listed = pack::list(store)?;
+        // Whoever begins to write now is not to rely on them.
+        let mark = match damaged.is_empty() {
+            true => None,
+            false => Some(session::mark(
+                repository,
+                damaged.iter().copied().collect(),
+            )?),
+        };
         let mut new = MovedBlocks::new(repository, PruneOptions::default().pack_size);
         // Packs that are sound and indexed wrongly, or not at all; and those that go.
         let (mut reindex, mut doomed) = (Vec::new(), Vec::new());
@@ -156,7 +164,10 @@ impl Run<'_> {
         for pack in &doomed {
             delete(self, &pack::object_name(pack))?;
         }
-        Ok(())
+        match mark {
+            Some(mark) => delete(self, &session::tombstone_name(&mark)),
+            None => Ok(()),
+        }
     }
 }
 
