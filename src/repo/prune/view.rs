@@ -198,6 +198,8 @@ fn settle(run: &mut Run<'_>, known: &Known, missing: Missing) -> Result<(), Repo
 
 fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
     let store = &*repository.store;
+    // Before they are listed: what is committed from here on need not be among them.
+    let before = History::load(repository)?.kept();
     let mut known = Vec::new();
     for Listed { name, .. } in store.list(snapshots::PREFIX)? {
         let Some(id) = snapshots::parse_name(&name) else {
@@ -230,11 +232,9 @@ fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
     }
     let kept = history.kept();
     let listed: BTreeSet<SnapshotId> = known.iter().map(|known| known.id).collect();
-    let gone = kept.difference(&listed).next();
-    // Forgotten since the listing, or the listing is not complete.
-    if let Some(gone) = gone
-        && History::load(repository)?.kept().contains(gone)
-    {
+    // What was forgotten before the listing is not kept any more.
+    let gone = |id: &&SnapshotId| kept.contains(id) && !listed.contains(id);
+    if let Some(gone) = before.iter().find(gone) {
         return Err(refused(format!(
             "{} was committed and not forgotten, and the storage does not list it",
             snapshots::object_name(gone)
