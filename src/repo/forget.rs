@@ -173,7 +173,7 @@ impl Repository {
         let ids = inventory.forgettable(ids)?;
         if !ids.is_empty() {
             let event = Event::Forgotten(ids);
-            inventory.history.append(self, event)?;
+            self.with_reserve(|| inventory.history.append(self, event.clone()))?;
         }
         self.finish_forgetting()
     }

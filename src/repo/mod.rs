@@ -199,6 +199,18 @@ impl Repository {
         snapshots::decode(&self.keys, id, bytes).is_ok()
     }
 
+    /// Does what leads to more free space. Where that finds the storage full it is done again, from its beginning,
+    /// with the space that the storage keeps back for this.
+    fn with_reserve<T>(
+        &self,
+        mut work: impl FnMut() -> Result<T, RepoError>,
+    ) -> Result<T, RepoError> {
+        match work() {
+            Err(error) if error.is_full() && self.store.release_reserve()? => work(),
+            done => done,
+        }
+    }
+
     /// Where it is, for people.
     pub fn location(&self) -> String {
         self.store.location()

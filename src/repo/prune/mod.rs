@@ -159,7 +159,10 @@ impl Repository {
         } else if options.dry_run {
             run.count()?;
         } else {
-            run.prune()?;
+            self.with_reserve(|| {
+                run.report = PruneReport::default();
+                run.prune()
+            })?;
         }
         Ok(run.report)
     }
@@ -224,14 +227,7 @@ impl Run<'_> {
 
     fn prune(&mut self) -> Result<(), RepoError> {
         let store = &self.repository.store;
-        // A full disk has a little kept back for this: what follows frees more than it takes.
-        let (session, mut tombstones) =
-            match Session::register(self.repository, self.options.heartbeat) {
-                Err(error) if error.is_full() && store.release_reserve()? => {
-                    Session::register(self.repository, self.options.heartbeat)?
-                }
-                registered => registered?,
-            };
+        let (session, mut tombstones) = Session::register(self.repository, self.options.heartbeat)?;
         self.session = Some(session.id);
         store.clean()?;
         self.repository.finish_forgetting()?;

@@ -196,54 +196,10 @@ fn settle(run: &mut Run<'_>, known: &Known, missing: Missing) -> Result<(), Repo
     Ok(())
 }
 
-/// How often snapshots are listed, while others are committed.
-const LISTINGS: u32 = 10;
-
 fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
-    for _ in 0..LISTINGS {
-        let mut known = list_snapshots(repository)?;
-        let history = History::load(repository)?;
-        if let Some((id, detail)) = history.damaged.first_key_value() {
-            return Err(refused(format!("history/{id} cannot be read ({detail})")));
-        }
-        if history.records.is_empty() && !known.iter().any(|known| known.open) {
-            return Err(refused(
-                "the storage lists no audit records, though there must be some".into(),
-            ));
-        }
-        let kept = history.kept();
-        let listed: BTreeSet<SnapshotId> = known.iter().map(|known| known.id).collect();
-        let (there, gone): (Vec<SnapshotId>, Vec<SnapshotId>) = kept
-            .difference(&listed)
-            .partition(|id| repository.store.len(&snapshots::object_name(id)).is_ok());
-        if !there.is_empty() {
-            // Committed since the listing.
-            continue;
-        }
-        // Forgotten since the listing, or the listing is not complete.
-        if !gone.is_empty() {
-            let kept = History::load(repository)?.kept();
-            if let Some(gone) = gone.iter().find(|id| kept.contains(id)) {
-                return Err(refused(format!(
-                    "{} was committed and not forgotten, and the storage does not list it",
-                    snapshots::object_name(gone)
-                )));
-            }
-        }
-        let losses = history.losses();
-        for known in &mut known {
-            known.recorded = kept.contains(&known.id);
-            known.hurt = losses.contains_key(&known.id);
-        }
-        return Ok(known);
-    }
-    Err(refused(
-        "the storage does not list snapshots that are there".into(),
-    ))
-}
-
-fn list_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
     let store = &*repository.store;
+    // Before they are listed: what is committed from here on need not be among them.
+    let before = History::load(repository)?.kept();
     let mut known = Vec::new();
     for Listed { name, .. } in store.list(snapshots::PREFIX)? {
         let Some(id) = snapshots::parse_name(&name) else {
@@ -269,6 +225,30 @@ fn list_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
             hurt: false,
             open,
         });
+    }
+    let history = History::load(repository)?;
+    if let Some((id, detail)) = history.damaged.first_key_value() {
+        return Err(refused(format!("history/{id} cannot be read ({detail})")));
+    }
+    let kept = history.kept();
+    let listed: BTreeSet<SnapshotId> = known.iter().map(|known| known.id).collect();
+    // What was forgotten before the listing is not kept any more.
+    let gone = |id: &&SnapshotId| kept.contains(id) && !listed.contains(id);
+    if let Some(gone) = before.iter().find(gone) {
+        return Err(refused(format!(
+            "{} was committed and not forgotten, and the storage does not list it",
+            snapshots::object_name(gone)
+        )));
+    }
+    if history.records.is_empty() && !known.iter().any(|known| known.open) {
+        return Err(refused(
+            "the storage lists no audit records, though there must be some".into(),
+        ));
+    }
+    let losses = history.losses();
+    for known in &mut known {
+        known.recorded = kept.contains(&known.id);
+        known.hurt = losses.contains_key(&known.id);
     }
     Ok(known)
 }
