@@ -262,7 +262,7 @@ fn at_every_operation(fault: Fault) {
     result.unwrap();
     assert!(last > 15, "{last}");
     let smallest = fresh(&[&second, &second]) as f64;
-    for at in 1..=last + 1 {
+    for at in cases(1..=last + 1) {
         let when = format!("{fault:?} at {at}");
         let place = ready();
         let (_, result) = run(&place, at);
@@ -429,7 +429,7 @@ enum Step {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(if is_remote() { 4 } else { 40 }))]
     #[test]
     fn whatever_the_order_of_dumps_forgets_and_prunes_what_is_kept_restores(
         steps in prop::collection::vec(prop_oneof![
