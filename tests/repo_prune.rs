@@ -230,6 +230,12 @@ fn prune_refuses_where_it_cannot_see_everything() {
                 assert_clean(&repo, "indexed again");
                 continue;
             }
+            if what == "index/" && is_remote() {
+                // What this machine kept of it is proven by its name.
+                result.unwrap();
+                repo.find("latest").unwrap();
+                continue;
+            }
             assert!(result.is_err(), "{what} {damage}: {result:?}");
             if what != "packs/" {
                 assert_eq!(place.names("packs/"), packs, "{what} {damage}");
