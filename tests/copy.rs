@@ -185,13 +185,13 @@ fn a_snapshot_that_is_hurt_is_named_and_the_others_are_copied() {
         found
     });
     assert!(hurt.is_some());
-    let destination = to.dir.path().to_str().unwrap().to_owned();
-    let done = run_in(from.dir.path(), &["copy", "--to", &destination]).expect(3);
+    let destination = to.url();
+    let done = run_in(from.env(), &["copy", "--to", &destination]).expect(3);
     let done = done.says(&[&all[1].to_string()[..12], "was not copied"]);
     assert_eq!(done.stdout.matches("copied ").count(), 2, "{}", done.stdout);
     assert_clean(&to.open(), "without the hurt one");
     assert_eq!(list(&to.open()).len(), 2);
-    let json = run_in(from.dir.path(), &["copy", "--to", &destination, "--json"])
+    let json = run_in(from.env(), &["copy", "--to", &destination, "--json"])
         .expect(3)
         .json();
     assert_eq!(json["failed"][0]["snapshot"], all[1].to_string());
@@ -204,10 +204,10 @@ fn snapshots_are_picked_by_name_and_by_filter() {
     let (from, to) = (Place::new(), Place::new());
     let all = nights(&from, 3);
     cluster(&from.open(), DAY);
-    let destination = to.dir.path().to_str().unwrap().to_owned();
+    let destination = to.url();
     let run = |arguments: &[&str]| {
         run_in(
-            from.dir.path(),
+            from.env(),
             &[&["copy", "--to", &destination], arguments].concat(),
         )
     };
@@ -220,8 +220,8 @@ fn snapshots_are_picked_by_name_and_by_filter() {
     run(&["--tag", "none"]).expect(0);
     run(&[&all[0].to_string(), "--tag", "none"]).expect(2);
     run(&["abcdefabcdef"]).expect(1);
-    run_in(from.dir.path(), &["copy", "--to", "/nowhere/at/all"]).expect(10);
-    let shown = run_in(to.dir.path(), &["snapshots"]).expect(0);
+    run_in(from.env(), &["copy", "--to", "/nowhere/at/all"]).expect(10);
+    let shown = run_in(to.env(), &["snapshots"]).expect(0);
     assert!(
         shown.stdout.contains(&format!("copy of {:.12}", all[0])),
         "{}",
@@ -264,7 +264,7 @@ fn at_every_operation(fault: Fault, same_key: bool) {
     .unwrap();
     let last = faulty.operations();
     assert!(last > 20, "{last}");
-    for at in 1..=last + 1 {
+    for at in cases(1..=last + 1) {
         let when = format!("{fault:?} at {at}");
         let to = prepared();
         let faulty = FaultStore::new(Arc::clone(&to.store), fault, at);

@@ -29,7 +29,7 @@ fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
     let all = nights(&place, 20);
     let before = place.names("");
     let dry = run_in(
-        place.dir.path(),
+        place.env(),
         &[
             "forget",
             "--keep-daily",
@@ -42,7 +42,7 @@ fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
     .expect(0);
     assert_eq!(place.names(""), before);
     let json = run_in(
-        place.dir.path(),
+        place.env(),
         &[
             "forget",
             "--keep-daily",
@@ -88,7 +88,7 @@ fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
     );
 
     let done = run_in(
-        place.dir.path(),
+        place.env(),
         &["forget", "--keep-daily", "3", "--keep-weekly", "2"],
     )
     .expect(0);
@@ -100,7 +100,7 @@ fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
     assert_eq!(ids(&place.open()), all[17..]);
     assert_clean(&place.open(), "forgotten");
     let again = run_in(
-        place.dir.path(),
+        place.env(),
         &["forget", "--keep-daily", "3", "--keep-weekly", "2"],
     )
     .expect(0);
@@ -121,22 +121,22 @@ fn rules_say_what_stays_and_a_rehearsal_removes_nothing() {
 #[test]
 fn wrong_usage_is_refused_before_anything_is_opened() {
     let place = Place::empty();
-    run_in(place.dir.path(), &["forget"])
+    run_in(place.env(), &["forget"])
         .expect(2)
         .says(&["nothing says which snapshots are to stay", "hint:"]);
-    run_in(place.dir.path(), &["forget", "--keep-daily", "0"]).expect(2);
-    run_in(place.dir.path(), &["forget", "--host", "h"]).expect(2);
-    run_in(place.dir.path(), &["forget", "abcd", "--keep-last", "1"])
+    run_in(place.env(), &["forget", "--keep-daily", "0"]).expect(2);
+    run_in(place.env(), &["forget", "--host", "h"]).expect(2);
+    run_in(place.env(), &["forget", "abcd", "--keep-last", "1"])
         .expect(2)
         .says(&["forget twice"]);
-    run_in(place.dir.path(), &["forget", "abcd", "--tag", "t"]).expect(2);
-    run_in(place.dir.path(), &["forget", "--keep-last", "-1"]).expect(2);
-    run_in(place.dir.path(), &["forget", "--keep-within", "5min"])
+    run_in(place.env(), &["forget", "abcd", "--tag", "t"]).expect(2);
+    run_in(place.env(), &["forget", "--keep-last", "-1"]).expect(2);
+    run_in(place.env(), &["forget", "--keep-within", "5min"])
         .expect(2)
         .says(&["7y5m3d12h"]);
-    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(10);
+    run_in(place.env(), &["forget", "--keep-last", "1"]).expect(10);
     run_in(
-        place.dir.path(),
+        place.env(),
         &["protect", "abcd", "--for", "1y", "--until", "2090-01-01"],
     )
     .expect(2);
@@ -171,7 +171,7 @@ fn sources_do_not_evict_each_other_and_filters_pick() {
     // The schema alone is no successor of a whole dump.
     let schema = one("h1/a", 5, None, None, &["pre-data"]);
     let removed = |arguments: &[&str]| -> BTreeSet<String> {
-        let json = run_in(place.dir.path(), arguments).expect(0).json();
+        let json = run_in(place.env(), arguments).expect(0).json();
         json["snapshots"]
             .as_array()
             .unwrap()
@@ -193,7 +193,7 @@ fn sources_do_not_evict_each_other_and_filters_pick() {
     // Of those with the tag it is the newest.
     assert_eq!(with(&["--tag", "x"]), set(&[]));
     assert_eq!(with(&["--keep-tag", "x"]), set(&[here[0], twice[0]]));
-    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
+    run_in(place.env(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&repo).len(), 4);
     assert!(ids(&repo).contains(&schema));
 }
@@ -213,11 +213,11 @@ fn a_hurt_snapshot_takes_the_place_of_no_whole_one() {
         let name = format!("history/{}", ObjectId::of(bytes.as_bytes()));
         place.store.put(&name, bytes.as_bytes()).unwrap();
     }
-    let done = run_in(place.dir.path(), &["forget", "--keep-last", "2"]).expect(0);
+    let done = run_in(place.env(), &["forget", "--keep-last", "2"]).expect(0);
     assert!(done.stdout.contains("db hurt"), "{}", done.stdout);
     // Of the whole ones the last two, and both that are hurt.
     assert_eq!(ids(&place.open()), [all[1], all[2], all[3], all[4]]);
-    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
+    run_in(place.env(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&place.open()), all[3..]);
 }
 
@@ -228,7 +228,7 @@ fn a_cluster_goes_with_its_databases_and_they_not_without_it() {
     let old = cluster(&repo, 0);
     let new = cluster(&repo, DAY);
     let short = old[0].to_string();
-    run_in(place.dir.path(), &["forget", &short])
+    run_in(place.env(), &["forget", &short])
         .expect(1)
         .says(&["is a part of the cluster's snapshot", "forget that one"]);
     assert!(matches!(
@@ -236,15 +236,15 @@ fn a_cluster_goes_with_its_databases_and_they_not_without_it() {
         Err(RepoError::ClusterStays { .. })
     ));
     assert_eq!(ids(&repo).len(), 6);
-    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
+    run_in(place.env(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&repo).into_iter().collect::<BTreeSet<_>>(), new.into());
     assert_clean(&repo, "a cluster less");
     // The last, named, goes too.
-    run_in(place.dir.path(), &["forget", &new[2].to_string()[..12]]).expect(0);
+    run_in(place.env(), &["forget", &new[2].to_string()[..12]]).expect(0);
     assert_eq!(ids(&repo), []);
     assert_clean(&repo, "none left");
     assert!(
-        run_in(place.dir.path(), &["forget", "--keep-last", "1"])
+        run_in(place.env(), &["forget", "--keep-last", "1"])
             .expect(0)
             .stdout
             .contains("nothing to remove")
@@ -259,21 +259,17 @@ fn a_protected_snapshot_stays_until_it_is_released() {
     let [first, second, ..] = all[..] else {
         panic!()
     };
-    let done = run_in(
-        place.dir.path(),
-        &["protect", &first.to_string(), "--for", "7y"],
-    )
-    .expect(0);
+    let done = run_in(place.env(), &["protect", &first.to_string(), "--for", "7y"]).expect(0);
     assert!(
         done.stdout.contains("the storage itself has no lock"),
         "{}",
         done.stdout
     );
-    run_in(place.dir.path(), &["protect", &second.to_string()]).expect(0);
-    run_in(place.dir.path(), &["forget", &first.to_string()])
+    run_in(place.env(), &["protect", &second.to_string()]).expect(0);
+    run_in(place.env(), &["forget", &first.to_string()])
         .expect(1)
         .says(&["is protected until", "--release"]);
-    let done = run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
+    let done = run_in(place.env(), &["forget", "--keep-last", "1"]).expect(0);
     assert!(
         done.stdout.contains("protected until 20"),
         "{}",
@@ -289,7 +285,7 @@ fn a_protected_snapshot_stays_until_it_is_released() {
     assert_eq!(repo.protections().unwrap()[&second], Protection::Forever);
 
     run_in(
-        place.dir.path(),
+        place.env(),
         &[
             "protect",
             "--release",
@@ -298,7 +294,7 @@ fn a_protected_snapshot_stays_until_it_is_released() {
         ],
     )
     .expect(0);
-    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
+    run_in(place.env(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&repo), [all[3]]);
     assert_clean(&repo, "released");
     // One whose time has passed is not protected.
@@ -306,13 +302,13 @@ fn a_protected_snapshot_stays_until_it_is_released() {
         .unwrap();
     assert!(repo.protections().unwrap().is_empty());
     run_in(
-        place.dir.path(),
+        place.env(),
         &["protect", &all[3].to_string(), "--until", "2001-01-01"],
     )
     .expect(2)
     .says(&["is in the past"]);
     repo.forget(&[all[3]]).unwrap();
-    run_in(place.dir.path(), &["protect", &all[3].to_string()])
+    run_in(place.env(), &["protect", &all[3].to_string()])
         .expect(1)
         .says(&["there is no snapshot"]);
 }
@@ -329,7 +325,7 @@ fn protecting_a_cluster_protects_its_databases() {
         protected.snapshots.iter().copied().collect::<BTreeSet<_>>(),
         old.into()
     );
-    run_in(place.dir.path(), &["forget", "--keep-last", "1"]).expect(0);
+    run_in(place.env(), &["forget", "--keep-last", "1"]).expect(0);
     assert_eq!(ids(&repo).len(), 6);
     assert!(matches!(
         repo.forget(&[old[2]]),
@@ -368,7 +364,7 @@ fn nothing_is_forgotten_where_something_may_be_hidden() {
             }
         }
         assert!(repo.protect(&all[..1], None).is_err());
-        run_in(place.dir.path(), &["forget", "--keep-last", "1"])
+        run_in(place.env(), &["forget", "--keep-last", "1"])
             .expect(1)
             .says(&["pgtide repair"]);
         assert_eq!(place.names(""), before);
@@ -422,7 +418,7 @@ fn at_every_operation(
     go(&Repository::open(Arc::new(faulty.clone())).unwrap(), &all).unwrap();
     let last = faulty.operations();
     assert!(last > 0);
-    for at in 1..=last + 1 {
+    for at in cases(1..=last + 1) {
         let when = format!("{fault:?} at {at} of {last}");
         let place = Place::new();
         let all = prepare(&place);

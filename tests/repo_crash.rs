@@ -32,7 +32,7 @@ fn at_every_operation(fault: Fault, expect: impl Fn(u64, &Result<(), RepoError>)
     assert!(last > 30, "{last}");
     let mut reused = 0;
     // The order of a few operations depends on threads, and so does their number, a little.
-    for at in 1..=last + 2 {
+    for at in cases(1..=last + 2) {
         let place = Place::new();
         let repo = place.open();
         let (kept, _) = dump(&repo, &first, 1).unwrap();
@@ -73,7 +73,7 @@ fn at_every_operation(fault: Fault, expect: impl Fn(u64, &Result<(), RepoError>)
         }
         assert_clean(&repo, &format!("{when}, dead sessions removed"));
     }
-    assert!(reused >= 15, "{reused}");
+    assert!(reused >= 15 || is_remote(), "{reused}");
 }
 
 #[test]

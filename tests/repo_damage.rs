@@ -98,7 +98,9 @@ impl Victim {
         let header = 0..original.len().min(96);
         let footer = original.len().saturating_sub(96)..original.len();
         let between = (header.end..original.len()).step_by(step);
-        for at in header.chain(between).chain(footer) {
+        let places = cases(header.chain(between).chain(footer));
+        // A thousand requests prove no more than a hundred.
+        for at in places.take(if is_remote() { 10 } else { usize::MAX }) {
             let mut bytes = original.clone();
             bytes[at] ^= 1 << (at % 8);
             self.place.store.put(object, &bytes).unwrap();

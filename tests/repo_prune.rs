@@ -230,6 +230,12 @@ fn prune_refuses_where_it_cannot_see_everything() {
                 assert_clean(&repo, "indexed again");
                 continue;
             }
+            if what == "index/" && is_remote() {
+                // What this machine kept of it is proven by its name.
+                result.unwrap();
+                repo.find("latest").unwrap();
+                continue;
+            }
             assert!(result.is_err(), "{what} {damage}: {result:?}");
             if what != "packs/" {
                 assert_eq!(place.names("packs/"), packs, "{what} {damage}");
@@ -262,7 +268,7 @@ fn at_every_operation(fault: Fault) {
     result.unwrap();
     assert!(last > 15, "{last}");
     let smallest = fresh(&[&second, &second]) as f64;
-    for at in 1..=last + 1 {
+    for at in cases(1..=last + 1) {
         let when = format!("{fault:?} at {at}");
         let place = ready();
         let (_, result) = run(&place, at);
@@ -429,7 +435,7 @@ enum Step {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(if is_remote() { 4 } else { 40 }))]
     #[test]
     fn whatever_the_order_of_dumps_forgets_and_prunes_what_is_kept_restores(
         steps in prop::collection::vec(prop_oneof![

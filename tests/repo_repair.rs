@@ -145,21 +145,23 @@ fn damages(original: &[u8]) -> Vec<(&'static str, Option<Vec<u8>>)> {
 }
 
 fn each_damage_of(prefix: &str, expect: impl Fn(&str, &RepairReport)) {
-    for number in 0..Patient::new().place.names(prefix).len() {
-        for way in 0..damages(b"0123456789").len() {
-            let patient = Patient::new();
-            let name = patient.place.names(prefix)[number].clone();
-            let original = patient.place.store.get(&name).unwrap();
-            let (how, bytes) = damages(&original).swap_remove(way);
-            match bytes {
-                Some(bytes) => patient.place.store.put(&name, &bytes).unwrap(),
-                None => patient.place.store.delete(&name).unwrap(),
-            }
-            let what = format!("{name} {how}");
-            let report = patient.expect_mended(&what);
-            expect(&what, &report);
-            patient.expect_healed(&what, &report);
+    let numbers = 0..Patient::new().place.names(prefix).len();
+    let ways = 0..damages(b"0123456789").len();
+    for (number, way) in
+        cases(numbers.flat_map(|number| ways.clone().map(move |way| (number, way))))
+    {
+        let patient = Patient::new();
+        let name = patient.place.names(prefix)[number].clone();
+        let original = patient.place.store.get(&name).unwrap();
+        let (how, bytes) = damages(&original).swap_remove(way);
+        match bytes {
+            Some(bytes) => patient.place.store.put(&name, &bytes).unwrap(),
+            None => patient.place.store.delete(&name).unwrap(),
         }
+        let what = format!("{name} {how}");
+        let report = patient.expect_mended(&what);
+        expect(&what, &report);
+        patient.expect_healed(&what, &report);
     }
 }
 
@@ -350,7 +352,7 @@ fn at_every_operation(fault: Fault) {
     let (last, result) = run(&patient, 0);
     let whole = result.unwrap();
     assert!(last > 10 && whole.left.is_empty(), "{last} {whole:?}");
-    for at in 1..=last + 1 {
+    for at in cases(1..=last + 1) {
         let what = format!("{fault:?} at {at}");
         let patient = ready();
         let _ = run(&patient, at);

@@ -15,10 +15,10 @@ pub(super) fn missing(repository: &Repository, snapshot: &Snapshot) -> Result<us
     let marked = session::marked(&session::tombstones(repository)?);
     let index = IndexSet::load(repository, None)?;
     let packs = pack::list(store)?;
-    let known = Known::new(&index, |pack, size| {
+    let reader = repository.reader_with(index)?;
+    let known = Known::new(&reader.lookup(), |pack, size| {
         !marked.contains(pack) && packs.get(pack) == Some(&size)
     })?;
-    let reader = repository.reader_with(index)?;
     let mut missing = 0;
     outline::visit(&reader, snapshot, &mut HashSet::new(), &mut |block| {
         missing += usize::from(!known.contains(block));

@@ -374,6 +374,8 @@ impl IndexSet {
             files.insert(id, file);
             Ok(())
         })?;
+        // All of them were read, and others may keep them.
+        parts.iter().for_each(|file| file.bytes.release());
         Ok(Self {
             files,
             unusable: self.unusable.clone(),

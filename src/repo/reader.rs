@@ -51,6 +51,11 @@ impl Repository {
 }
 
 impl Reader {
+    /// The index objects that it knows, for lookups.
+    pub(super) fn lookup(&self) -> IndexSet {
+        self.index().lookup.clone()
+    }
+
     fn index(&self) -> Arc<Indexes> {
         Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }

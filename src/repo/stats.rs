@@ -178,9 +178,9 @@ impl Repository {
         // Index first, packs second: what an index names was durable before it.
         let packs = pack::list(&*self.store)?;
         let there = |pack: &PackId, size| packs.get(pack) == Some(&size);
-        let used = UsedBlocks::new(&set.compacted()?, there, |_| false);
         let indexed = set.packs();
         let reader = self.reader_with(set)?;
+        let used = UsedBlocks::new(&reader.lookup(), there, |_| false);
         let mut counter = Counter {
             reader: &reader,
             used,
@@ -226,9 +226,8 @@ impl Repository {
 
     /// What the tables of a snapshot take, in order of name.
     pub fn table_stats(&self, snapshot: &Snapshot) -> Result<Vec<TableStats>, RepoError> {
-        let set = IndexSet::load(self, None)?;
-        let places = UsedBlocks::new(&set.compacted()?, |_, _| true, |_| false);
-        let reader = self.reader_with(set)?;
+        let reader = self.reader()?;
+        let places = UsedBlocks::new(&reader.lookup(), |_, _| true, |_| false);
         let root: Root = lists::read_value(&reader, &snapshot.root)?;
         let mut stats = Vec::new();
         for block in &root.tables {
@@ -261,9 +260,8 @@ impl Repository {
         snapshot: &Snapshot,
         jobs: usize,
     ) -> Result<BTreeMap<&'static str, CoderStats>, RepoError> {
-        let set = IndexSet::load(self, None)?;
-        let mut used = UsedBlocks::new(&set.compacted()?, |_, _| true, |_| false);
-        let reader = self.reader_with(set)?;
+        let reader = self.reader()?;
+        let mut used = UsedBlocks::new(&reader.lookup(), |_, _| true, |_| false);
         let mut stats: BTreeMap<&'static str, CoderStats> = BTreeMap::new();
         let mut look = |batch: &mut Vec<BlockId>| -> Result<(), RepoError> {
             let found = parallel::map(jobs, batch, |scratch, id| {

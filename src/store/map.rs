@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Deref;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 /// The bytes of an object: mapped, or owned.
 #[derive(Debug)]
@@ -34,6 +34,15 @@ impl Buffer {
         // which leave the mapped inode as it is. A file without a name is changed by nobody.
         let map = unsafe { Mmap::map(file)? };
         Ok(Self(Inner::Mapped(map)))
+    }
+
+    /// Gives back the memory that a mapped file takes, until it is read again.
+    pub(crate) fn release(&self) {
+        if let Inner::Mapped(map) = &self.0 {
+            // SAFETY: the mapping is of a file and never written to, so its pages are read from the file again.
+            // That it fails costs memory and nothing else.
+            let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        }
     }
 }
 
@@ -75,6 +84,16 @@ mod tests {
         assert_eq!(&*mapped, b"first");
         std::fs::remove_file(&path).unwrap();
         assert_eq!(&*mapped, b"first");
+    }
+
+    #[test]
+    fn what_was_released_is_read_again() {
+        let bytes: Vec<u8> = (0..100_000).map(|at| (at / 7) as u8).collect();
+        let mapped = Buffer::spill(&bytes).unwrap();
+        assert_eq!(&*mapped, bytes);
+        mapped.release();
+        assert_eq!(&*mapped, bytes);
+        Buffer::from(bytes).release();
     }
 
     #[test]

@@ -84,10 +84,10 @@ pub fn finish(mut command: Command) -> Done {
     watch(child)
 }
 
-/// Runs a command on the repository in that directory.
-pub fn run_in(repository: &Path, arguments: &[&str]) -> Done {
+/// Runs a command on the repository that this environment leads to.
+pub fn run_in(environment: Vec<(String, String)>, arguments: &[&str]) -> Done {
     let mut command = pgtide(arguments);
-    command.env("PGTIDE_REPO", repository);
+    command.envs(environment);
     command.env("TZ", "UTC");
     finish(command)
 }

@@ -1,4 +1,7 @@
 //! A small dump and restore over the repository, for its tests.
+//!
+//! Repositories are in directories, or with `PGTIDE_TEST_PLACE=NAME` on the server for object storage that
+//! `PGTIDE_TEST_STORE_<NAME>` describes.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::BTreeMap;
@@ -18,6 +21,11 @@ use pgtide::repo::{
 use pgtide::rows::{ColumnKind, Decoder, Effort, Encoder, Format, RowDigest, Shape};
 use pgtide::store::{LocalStore, Store};
 
+#[path = "../store_support/servers.rs"]
+mod servers;
+
+use servers::Server;
+
 /// Tables by name, each with the payloads of its blocks.
 pub type Database = Vec<(String, Vec<Vec<u8>>)>;
 
@@ -31,12 +39,37 @@ pub const SMALL: WriterOptions = WriterOptions {
     heartbeat: Duration::from_secs(20),
 };
 
-/// A repository in a temporary directory.
+/// A repository in a temporary directory, or in a place of its own on a server.
 pub struct Place {
-    pub dir: tempfile::TempDir,
+    home: Home,
     pub store: Arc<dyn Store>,
     /// Of an encrypted one.
     pub password: Option<Password>,
+}
+
+enum Home {
+    Directory(tempfile::TempDir),
+    Server(Server),
+}
+
+/// The server where repositories are to be, if it is not a directory.
+fn server() -> Option<Server> {
+    let name = std::env::var("PGTIDE_TEST_PLACE").ok()?;
+    let server = servers::remote(&name.to_uppercase());
+    Some(server.expect("PGTIDE_TEST_PLACE is that of a server that is there"))
+}
+
+/// Whether repositories are on a server: every request takes its time.
+pub fn is_remote() -> bool {
+    std::env::var_os("PGTIDE_TEST_PLACE").is_some()
+}
+
+/// All of these cases, or where each takes long every seventh, beginning anywhere.
+pub fn cases<T>(all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    let all: Vec<T> = all.into_iter().collect();
+    let step = if is_remote() { 7 } else { 1 };
+    let first = rand::random_range(0..all.len().clamp(1, step));
+    all.into_iter().skip(first).step_by(step)
 }
 
 /// A password's key that costs nothing.
@@ -98,17 +131,43 @@ impl Place {
     }
 
     pub fn empty() -> Self {
+        if let Some(server) = server() {
+            return Self {
+                store: server.place(),
+                home: Home::Server(server),
+                password: None,
+            };
+        }
         // In memory where that is possible: these tests do not cut the power, and syncing takes most of their time.
         let memory = std::path::Path::new("/dev/shm");
         let dir = tempfile::tempdir_in(memory)
             .or_else(|_| tempfile::tempdir())
             .unwrap();
-        let store = Arc::new(LocalStore::new(dir.path()));
         Self {
-            dir,
-            store,
+            store: Arc::new(LocalStore::new(dir.path())),
+            home: Home::Directory(dir),
             password: None,
         }
+    }
+
+    /// Where it is, as the program is told.
+    pub fn url(&self) -> String {
+        self.store.location()
+    }
+
+    /// What the program needs in its environment to find it.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let mut env = match &self.home {
+            Home::Directory(_) => vec![("PGTIDE_REPO".into(), self.url())],
+            Home::Server(server) => server.program_env(&self.url()),
+        };
+        // The only one that tests use where they use the program.
+        env.extend(
+            self.password
+                .iter()
+                .map(|_| ("PGTIDE_PASSWORD".into(), PASSWORD.into())),
+        );
+        env
     }
 
     pub fn open(&self) -> Repository {
@@ -147,6 +206,17 @@ impl Place {
             .into_iter()
             .map(|object| object.name)
             .collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Home::Server(_) = self.home {
+            // What stays behind is in nobody's way.
+            for object in self.store.list("").unwrap_or_default() {
+                let _ = self.store.delete(&object.name);
+            }
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl Server {
         )
         .unwrap();
         let env = |name: &str| match name {
-            "PGTIDE_CACHE_DIR" => Some(self.dir.path().join("cache").display().to_string()),
+            "PGTIDE_CACHE_DIR" => Some(self.cache()),
             "HOME" => Some(self.dir.path().display().to_string()),
             _ => self.env.get(name).cloned(),
         };
@@ -77,6 +77,22 @@ impl Server {
         let store = self.open(&place, &[]);
         assert_eq!(store.location(), place);
         store
+    }
+
+    /// What the program needs in its environment for a repository in that place of the server.
+    pub fn program_env(&self, place: &str) -> Vec<(String, String)> {
+        let own = [
+            ("PGTIDE_REPO", place.to_owned()),
+            ("PGTIDE_REPO_OPTIONS", self.options.join(" ")),
+            ("PGTIDE_CACHE_DIR", self.cache()),
+            ("HOME", self.dir.path().display().to_string()),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        own.into_iter().chain(self.env.clone()).collect()
+    }
+
+    fn cache(&self) -> String {
+        self.dir.path().join("cache").display().to_string()
     }
 
     /// A new place in another bucket of the server.

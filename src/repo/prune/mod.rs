@@ -192,13 +192,15 @@ impl Run<'_> {
         let view = View::load(self, &tombstones)?;
         self.count_before(&view);
         let marked = session::marked(&tombstones);
+        let protected = self.repository.protected_packs()?;
         for pack in view.used.packs().filter(|pack| marked.contains(&pack.id)) {
             if pack.used_blocks == 0 {
                 self.report.unused.add(pack.size);
             }
         }
         let choice = plan::choose(
-            view.used.packs().filter(|pack| !marked.contains(&pack.id)),
+            (view.used.packs())
+                .filter(|pack| !marked.contains(&pack.id) && !protected.contains(&pack.id)),
             self.options.max_waste,
         );
         self.count_choice(&choice);

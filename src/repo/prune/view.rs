@@ -92,8 +92,8 @@ impl View {
         let stale = indexed.filter(|id| !packs.contains_key(id)).collect();
         adopt(run, &mut index, &packs)?;
 
-        let lookup = index.compacted()?;
         let reader = repository.reader_with(index.clone())?;
+        let lookup = reader.lookup();
         let marked = session::marked(&tombstones);
         let mut used = UsedBlocks::new(
             &lookup,
