@@ -7,6 +7,7 @@ mod repo_support;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -17,7 +18,7 @@ use nix::sys::signal::Signal;
 use pgtide::pg::interrupt::Interrupt;
 use pgtide::progress::Silent;
 use pgtide::repo::{RepoError, Repository, SnapshotId};
-use pgtide::store::{LocalStore, StoreError};
+use pgtide::store::StoreError;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use repo_support::*;
@@ -50,7 +51,7 @@ fn bytes(place: &Place) -> u64 {
 
 fn site(place: &Place) -> Site {
     Site {
-        path: place.dir.path().into(),
+        path: place.url().into(),
         password: place.password.as_ref().map(|_| PASSWORD.into()),
     }
 }
@@ -488,7 +489,7 @@ fn a_writer_frozen_at_any_moment_commits_all_of_it_or_nothing() {
 }
 
 /// A repository on a file system of a few MiB.
-struct SmallDisk(Place);
+struct SmallDisk(Place, PathBuf);
 
 impl SmallDisk {
     /// None, and that is said, where it cannot be mounted.
@@ -505,37 +506,33 @@ impl SmallDisk {
             eprintln!("NOT RUN: a small file system cannot be mounted here");
             return None;
         }
-        let store = Arc::new(LocalStore::new(dir.path().join("repo")));
-        let disk = Self(Place {
-            dir,
-            store,
-            password: None,
-        });
+        let mounted = dir.path().to_owned();
+        let disk = Self(Place::below(dir, "repo"), mounted);
         Repository::init(Arc::clone(&disk.0.store)).unwrap();
         Some(disk)
     }
 
     fn free(&self) -> u64 {
-        let stat = rustix::fs::statvfs(self.0.dir.path()).unwrap();
+        let stat = rustix::fs::statvfs(&self.1).unwrap();
         stat.f_bavail * stat.f_frsize
     }
 
     /// Leaves so many bytes to others.
     fn fill(&self, leave: u64) {
-        let mut file = File::create(self.0.dir.path().join("fill")).unwrap();
+        let mut file = File::create(self.1.join("fill")).unwrap();
         while self.free() > leave {
             file.write_all(&[1; 4096]).unwrap();
         }
     }
 
     fn unfill(&self) {
-        fs::remove_file(self.0.dir.path().join("fill")).unwrap();
+        fs::remove_file(self.1.join("fill")).unwrap();
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.dir.path()).status();
+        let _ = Command::new("umount").arg(&self.1).status();
     }
 }
 

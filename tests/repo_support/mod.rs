@@ -150,6 +150,15 @@ impl Place {
         }
     }
 
+    /// A place below a directory, which is gone with it.
+    pub fn below(dir: tempfile::TempDir, name: &str) -> Self {
+        Self {
+            store: Arc::new(LocalStore::new(dir.path().join(name))),
+            home: Home::Directory(dir),
+            password: None,
+        }
+    }
+
     /// Where it is, as the program is told.
     pub fn url(&self) -> String {
         self.store.location()
