@@ -28,6 +28,10 @@ use crate::repo_support::*;
 const TASK: &str = "PGTIDE_TEST_TASK";
 /// What a line of such a process begins with, as the test harness has its own.
 const TAG: &str = "@ ";
+/// Runs a program in a namespace of process numbers of its own. What unshare itself has to say of a killed program is
+/// not worth showing.
+const ELSEWHERE: &str =
+    r#"exec unshare --pid --fork sh -c 'exec "$0" "$@" 2>&3' "$0" "$@" 3>&2 2>/dev/null"#;
 /// A process that says nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -104,6 +108,7 @@ pub enum Job {
     Forget {
         snapshots: Vec<String>,
     },
+    Check,
     ChangeKey {
         password: String,
     },
@@ -128,6 +133,7 @@ impl Job {
             Self::Copy { .. } => "copy",
             Self::Repair => "repair",
             Self::Forget { .. } => "forget",
+            Self::Check => "check",
             Self::ChangeKey { .. } => "key change",
             Self::Writer { .. } => "writer",
             Self::Pruner { .. } => "pruner",
@@ -217,6 +223,7 @@ fn work(task: &Task) -> Result<(), RepoError> {
             left.retain(|id| wanted.contains(id));
             repo.forget(&left)?;
         }
+        Job::Check => check_and_say(&repo, ReadData::All)?,
         Job::ChangeKey { password: text } => {
             repo.change_key(&password(text), CHEAP)?;
         }
@@ -233,15 +240,10 @@ fn work(task: &Task) -> Result<(), RepoError> {
                     Err(error @ RepoError::SessionLost { .. }) => say("lost", error),
                     other => other?,
                 }
-                let own = |s: &pgtide::repo::model::Snapshot| s.source.database == source[5..];
-                let mut old = repo.inventory()?.list;
-                old.retain(|(_, snapshot)| own(snapshot));
-                old.truncate(old.len().saturating_sub(2));
-                for (id, _) in &old {
-                    say("forgetting", id);
+                match forget_old(&repo, &source[5..]) {
+                    Err(error @ RepoError::BeyondSight { .. }) => say("blocked", error),
+                    other => other?,
                 }
-                let old: Vec<SnapshotId> = old.into_iter().map(|(id, _)| id).collect();
-                repo.forget(&old)?;
             }
         }
         Job::Pruner { patience } => {
@@ -249,6 +251,7 @@ fn work(task: &Task) -> Result<(), RepoError> {
             while !stop.load(Ordering::Relaxed) {
                 let report = repo.prune(pruning(*patience), &|_| ())?;
                 say("pruned", report.deleted.packs);
+                thread::sleep(Duration::from_millis(200));
             }
         }
         Job::Checker => {
@@ -261,14 +264,31 @@ fn work(task: &Task) -> Result<(), RepoError> {
                     0 => ReadData::All,
                     _ => ReadData::None,
                 };
-                let report = repo.check(CheckOptions { read_data }, &|_| ())?;
-                for problem in &report.problems {
-                    say("problem", problem);
-                }
-                say("checked", report.snapshots);
+                check_and_say(&repo, read_data)?;
             }
         }
     }
+    Ok(())
+}
+
+/// Forgets all snapshots of a database but the last two.
+fn forget_old(repo: &Repository, database: &str) -> Result<(), RepoError> {
+    let mut old = repo.inventory()?.list;
+    old.retain(|(_, snapshot)| snapshot.source.database == database);
+    old.truncate(old.len().saturating_sub(2));
+    for (id, _) in &old {
+        say("forgetting", id);
+    }
+    let old: Vec<SnapshotId> = old.into_iter().map(|(id, _)| id).collect();
+    repo.forget(&old).map(drop)
+}
+
+fn check_and_say(repo: &Repository, read_data: ReadData) -> Result<(), RepoError> {
+    let report = repo.check(CheckOptions { read_data }, &|_| ())?;
+    for problem in &report.problems {
+        say("problem", problem);
+    }
+    say("checked", report.snapshots);
     Ok(())
 }
 
@@ -447,11 +467,11 @@ impl Worker {
     pub fn start(task: &Task, elsewhere: bool) -> Self {
         let program = std::env::current_exe().unwrap();
         let mut command = match elsewhere {
-            true => Command::new("unshare"),
+            true => Command::new("sh"),
             false => Command::new(&program),
         };
         if elsewhere {
-            command.args(["--pid", "--fork"]).arg(&program);
+            command.args(["-c", ELSEWHERE]).arg(&program);
         }
         let mut child = command
             .args([

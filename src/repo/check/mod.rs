@@ -1,7 +1,8 @@
 //! The check: is everything there that the snapshots need, and is it what it was?
 //!
 //! Objects are read in the reverse of the order in which they are written (snapshots, index, packs), so a check
-//! beside a living writer sees nothing unfinished that it could take for damage.
+//! beside a living writer sees nothing unfinished that it could take for damage. What a prune removes or a forget is
+//! another matter: where something is wrong and the repository has changed meanwhile, it is looked at again.
 
 mod index;
 mod packs;
@@ -11,12 +12,11 @@ mod records;
 mod walk;
 
 use super::config::{self, Config, Operation};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::ids::{PackId, SnapshotId};
-use super::{
-    RepoError, Repository, history, index as repo_index, pack, snapshots as repo_snapshots,
-};
+use super::{RepoError, Repository, history, pack, snapshots};
+use crate::store::Store;
 
 pub(super) use self::packs::salvage;
 pub(super) use self::passes::{PREFIX as PASSES, Passes};
@@ -94,8 +94,8 @@ pub struct CheckReport {
     pub notes: Vec<String>,
 }
 
-/// How often a check that found something is repeated while prunes are at work.
-const REPEATS: u32 = 5;
+/// A repository that does not come to rest is not looked at for ever.
+const LOOKS: u32 = 5;
 
 impl Repository {
     /// Checks the repository. An error means that the check could not be done; damage is in the report.
@@ -105,54 +105,29 @@ impl Repository {
         progress: &dyn Fn(CheckProgress),
     ) -> Result<CheckReport, RepoError> {
         self.config.require(Operation::Check)?;
-        let mut before = self.named()?;
-        let mut report = self.check_once(options, progress)?;
-        for _ in 0..REPEATS {
-            let now = self.named()?;
-            if report.problems.is_empty() || now == before {
-                break;
+        let passes = Passes::load(self)?;
+        let mut sound = HashSet::new();
+        let mut looks = 0;
+        loop {
+            let (report, changed) = self.look(options, &passes, &mut sound, progress)?;
+            looks += 1;
+            if report.problems.is_empty() || !changed || looks == LOOKS {
+                return Ok(report);
             }
-            // A prune was at work meanwhile, and what is missing now may have been unneeded: what is wrong in the bytes
-            // of objects that are still there stays wrong, and all else is looked at again.
-            before = now;
-            let structure = CheckOptions::default();
-            let mut again = self.check_once(structure, progress)?;
-            let damaged = report.problems.into_iter().filter(|problem| {
-                let there = || self.store.len(&problem.object).is_ok();
-                problem.kind == ProblemKind::Damaged
-                    && !again
-                        .problems
-                        .iter()
-                        .any(|other| other.object == problem.object)
-                    && there()
-            });
-            let damaged: Vec<Problem> = damaged.collect();
-            again.problems.extend(damaged);
-            again
-                .problems
-                .sort_by(|a, b| (&a.object, a.kind).cmp(&(&b.object, b.kind)));
-            again.read_bytes = report.read_bytes;
-            report = again;
         }
-        Ok(report)
     }
 
-    /// Names of the objects that say where blocks are, and who needs them.
-    fn named(&self) -> Result<Vec<String>, RepoError> {
-        let mut names = Vec::new();
-        for prefix in [repo_index::PREFIX, repo_snapshots::PREFIX] {
-            let listed = self.store.list(prefix)?.into_iter();
-            names.extend(listed.map(|object| object.name));
-        }
-        Ok(names)
-    }
-
-    fn check_once(
+    /// Looks at everything once, but reads no packs again that were `sound` when they were read before, to which it
+    /// adds. Returns as well whether what it looked at may have been changed by others meanwhile, if it found anything.
+    fn look(
         &self,
         options: CheckOptions,
+        passes: &Passes,
+        sound: &mut HashSet<PackId>,
         progress: &dyn Fn(CheckProgress),
-    ) -> Result<CheckReport, RepoError> {
+    ) -> Result<(CheckReport, bool), RepoError> {
         let store = &*self.store;
+        let before = names(store)?;
         let mut problems = Problems::default();
         let mut report = CheckReport::default();
 
@@ -179,19 +154,22 @@ impl Repository {
             report.notes.push(note.into());
         }
         let index = index::check(self, &mut problems, &mut report, progress)?;
-        let passes = Passes::load(self)?;
-        let mut listed: Vec<(PackId, u64)> = pack::list(store)?.into_iter().collect();
-        listed.sort_unstable();
+        let listed = list_packs(store)?;
         let percent = match options.read_data {
             ReadData::None => 0.0,
             ReadData::Percent(percent) => percent,
             ReadData::All => 100.0,
         };
-        let chosen = passes.choose(&listed, percent);
+        let mut chosen = passes.choose(&listed, percent);
+        chosen.retain(|pack| !sound.contains(pack));
         let reading = packs::Reading { listed, chosen };
-        let (packs, read) =
+        let (packs, mut read) =
             packs::check(self, &index, &reading, &mut problems, &mut report, progress)?;
-        remember(self, &passes, &reading.listed, read, &mut report);
+        let listed = reading.listed.iter().map(|(pack, _)| *pack);
+        let read_before: Vec<PackId> = listed.filter(|pack| sound.contains(pack)).collect();
+        sound.extend(&read.sound);
+        read.sound.extend(read_before);
+        remember(self, passes, &reading.listed, read, &mut report);
 
         let losses = history::History::load(self)?.losses();
         let mut walk = Walk::new(self, index, packs, options.read_data == ReadData::All)?;
@@ -204,8 +182,26 @@ impl Repository {
         report.snapshots = total;
         report.hurt = walk.finish(&mut problems);
         report.problems = problems.into_list();
-        Ok(report)
+        let changed = !report.problems.is_empty()
+            && (before != names(store)? || reading.listed != list_packs(store)?);
+        Ok((report, changed))
     }
+}
+
+/// The objects that say what there is.
+fn names(store: &dyn Store) -> Result<BTreeSet<String>, RepoError> {
+    let mut names = BTreeSet::new();
+    for prefix in [history::PREFIX, snapshots::PREFIX, super::index::PREFIX] {
+        names.extend(store.list(prefix)?.into_iter().map(|object| object.name));
+    }
+    Ok(names)
+}
+
+/// All packs, in order of id.
+fn list_packs(store: &dyn Store) -> Result<Vec<(PackId, u64)>, RepoError> {
+    let mut listed: Vec<(PackId, u64)> = pack::list(store)?.into_iter().collect();
+    listed.sort_unstable();
+    Ok(listed)
 }
 
 /// Remembers which packs were read, and says when the others were.
@@ -244,7 +240,7 @@ fn remember(
 }
 
 /// Blocks and packs that a set of snapshots lacks: ids as they are printed.
-pub(super) type Snapshots = std::collections::BTreeSet<SnapshotId>;
+pub(super) type Snapshots = BTreeSet<SnapshotId>;
 
 /// Name of a pack's object.
 fn pack_name(pack: &PackId) -> String {
