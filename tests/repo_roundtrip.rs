@@ -290,10 +290,7 @@ fn a_writer_whose_session_was_removed_looks_again_before_it_reports_success() {
     assert_clean(&repo, "nothing was deleted");
 
     let (writer, tables) = begin();
-    // The largest has rows: others may hold nothing but the copy of another snapshot's record.
-    let packs = place.store.list("packs/").unwrap();
-    let rows = packs.iter().max_by_key(|pack| pack.len).unwrap();
-    place.store.delete(&rows.name).unwrap();
+    place.store.delete(&place.pack_with_rows()).unwrap();
     let error = finish(writer, &tables, "host/db", 3).unwrap_err();
     assert!(matches!(error, RepoError::SessionLost { .. }), "{error}");
     assert_eq!(repo.snapshots().unwrap().list.len(), 2);

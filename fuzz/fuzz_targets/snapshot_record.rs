@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pgtide::repo::model::Snapshot;
-use pgtide::repo::parse::{Keyring, record};
+use pgtide::repo::parse::{CheckRecord, Keyring, record};
 use pgtide::repo::{Beat, Config, HistoryRecord, SessionRecord, Tombstone};
 
 fuzz_target!(|input: (bool, u8, Vec<u8>)| {
@@ -15,6 +15,7 @@ fuzz_target!(|input: (bool, u8, Vec<u8>)| {
         "session",
         "heartbeat",
         "tombstone",
+        "check",
     ];
     let kind = kinds[usize::from(kind) % kinds.len()];
     let bytes = if frame {
@@ -30,4 +31,5 @@ fuzz_target!(|input: (bool, u8, Vec<u8>)| {
     let _ = record::<SessionRecord>(&keys, kind, "", &bytes);
     let _ = record::<Beat>(&keys, kind, "", &bytes);
     let _ = record::<Tombstone>(&keys, kind, "", &bytes);
+    let _ = record::<CheckRecord>(&keys, kind, "", &bytes);
 });

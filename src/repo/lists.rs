@@ -99,8 +99,8 @@ pub fn read_list<T: DeserializeOwned>(
     Ok(items)
 }
 
-/// Reads a block's payload.
-pub(super) fn decode<T: DeserializeOwned>(
+/// Reads a block's payload: that of a value, or of a part of a list.
+pub fn decode<T: DeserializeOwned>(
     id: &BlockId,
     format: Format,
     payload: &[u8],
@@ -128,6 +128,11 @@ fn content(id: &BlockId, detail: &str) -> RepoError {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::super::model::{ManifestShard, Root, TableRecord};
+    use super::super::outline::{Outline, OutlineTable};
 
     use super::*;
 
@@ -217,5 +222,32 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    fn ids() -> impl Strategy<Value = Vec<BlockId>> {
+        prop::collection::vec(any::<[u8; 32]>().prop_map(BlockId), 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn outlines_read_back(lists in ids(), tables in ids(), table in any::<([u8; 16], [u8; 16], u32)>(), manifest in ids()) {
+            let id = BlockId([0; 32]);
+            let outline = Outline { lists, tables };
+            prop_assert_eq!(decode::<Outline>(&id, Format::Other, &encode(&outline).unwrap()).unwrap(), outline);
+            let (name, content, segment_pages) = table;
+            let tables = vec![OutlineTable { name, content, segment_pages, manifest }; 2];
+            let read = decode::<Vec<OutlineTable>>(&id, Format::Other, &encode(&tables).unwrap());
+            prop_assert_eq!(read.unwrap(), tables);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let id = BlockId([0; 32]);
+            let _ = decode::<Root>(&id, Format::Other, &bytes);
+            let _ = decode::<Vec<TableRecord>>(&id, Format::Other, &bytes);
+            let _ = decode::<ManifestShard>(&id, Format::Other, &bytes);
+            let _ = decode::<Outline>(&id, Format::Other, &bytes);
+            let _ = decode::<Vec<OutlineTable>>(&id, Format::Other, &bytes);
+        }
     }
 }

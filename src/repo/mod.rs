@@ -66,6 +66,7 @@ pub use writer::{PackGroup, Stored, Writer, WriterOptions, WriterStats};
 /// The parsers of stored bytes, for fuzzing: none may panic or allocate without bound.
 pub mod parse {
     pub use super::block::BlockHeader;
+    pub use super::check::CheckRecord;
     pub use super::index::{IndexFile, Location, Record};
     pub use super::keys::Slot;
     pub use super::pack::{TocEntry, parse_toc, toc_len};

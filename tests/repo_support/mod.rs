@@ -21,6 +21,10 @@ use pgtide::repo::{
 use pgtide::rows::{ColumnKind, Decoder, Effort, Encoder, Format, RowDigest, Shape};
 use pgtide::store::{LocalStore, Store};
 
+#[allow(
+    clippy::duplicate_mod,
+    reason = "some test files have the tests of stores beside this"
+)]
 #[path = "../store_support/servers.rs"]
 mod servers;
 
@@ -70,6 +74,11 @@ pub fn cases<T>(all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     let step = if is_remote() { 7 } else { 1 };
     let first = rand::random_range(0..all.len().clamp(1, step));
     all.into_iter().skip(first).step_by(step)
+}
+
+/// After so long without a sign of life a session is dead: writers of the tests give one much more often.
+pub fn patience() -> Duration {
+    Duration::from_millis(if is_remote() { 2_000 } else { 40 })
 }
 
 /// A password's key that costs nothing.
@@ -206,6 +215,12 @@ impl Place {
         names
             .map(|name| (name.clone(), self.store.get(&name).unwrap()))
             .collect()
+    }
+
+    /// The largest pack: it has rows. Others may hold nothing but lists, or the copy of a snapshot's record.
+    pub fn pack_with_rows(&self) -> String {
+        let packs = self.store.list("packs/").unwrap();
+        packs.into_iter().max_by_key(|pack| pack.len).unwrap().name
     }
 
     pub fn names(&self, prefix: &str) -> Vec<String> {

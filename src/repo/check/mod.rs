@@ -19,6 +19,7 @@ use super::{RepoError, Repository, history, pack, snapshots};
 use crate::store::Store;
 
 pub(super) use self::packs::salvage;
+pub use self::passes::CheckRecord;
 pub(super) use self::passes::{PREFIX as PASSES, Passes};
 use self::problems::Problems;
 pub use self::problems::{Problem, ProblemKind};

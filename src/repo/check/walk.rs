@@ -78,6 +78,24 @@ struct Subtree {
     digest: RowDigest,
 }
 
+impl Subtree {
+    /// What was found here was found in all that it belongs to.
+    fn add_to(&self, findings: &mut BTreeSet<Finding>) {
+        for finding in self.findings.iter().flat_map(|found| found.iter()) {
+            add(findings, finding.clone());
+        }
+    }
+}
+
+/// Adds a finding. Of missing blocks there may be millions: only some are remembered one by one.
+fn add(findings: &mut BTreeSet<Finding>, finding: Finding) {
+    let full = findings.len() >= REMEMBERED && !findings.contains(&finding);
+    findings.insert(match finding {
+        Finding::Missing(_) if full => Finding::MoreMissing,
+        finding => finding,
+    });
+}
+
 /// Looks at a part of the tree; returns payload bytes and digest of the rows below it.
 type Look = fn(&mut Walk, &BlockId, &mut BTreeSet<Finding>) -> Result<(u64, RowDigest), RepoError>;
 
@@ -199,12 +217,7 @@ impl Walk {
             }
             for block in &root.tables {
                 let tables = self.shared(block, Self::tables)?;
-                findings.extend(
-                    tables
-                        .findings
-                        .iter()
-                        .flat_map(|found| found.iter().cloned()),
-                );
+                tables.add_to(&mut findings);
                 manifests += tables.digest;
             }
             lists = Outline::of(snapshot.root, &root);
@@ -219,12 +232,7 @@ impl Walk {
         let mut outlined = RowDigest::default();
         for block in &outline.tables {
             let tables = self.shared(block, Self::outline_tables)?;
-            findings.extend(
-                tables
-                    .findings
-                    .iter()
-                    .flat_map(|found| found.iter().cloned()),
-            );
+            tables.add_to(&mut findings);
             outlined += tables.digest;
         }
         // A prune goes by the outline alone.
@@ -272,12 +280,7 @@ impl Walk {
             let tables = self.read::<Vec<OutlineTable>>(block, findings)?;
             for shard in tables.iter().flatten().flat_map(|table| &table.manifest) {
                 let shard = self.shared(shard, Self::shard)?;
-                findings.extend(
-                    shard
-                        .findings
-                        .iter()
-                        .flat_map(|found| found.iter().cloned()),
-                );
+                shard.add_to(findings);
             }
         }
         Ok(())
@@ -340,12 +343,7 @@ impl Walk {
                 payload += shard.payload;
                 digest += shard.digest;
                 whole &= shard.findings.is_none();
-                findings.extend(
-                    shard
-                        .findings
-                        .iter()
-                        .flat_map(|findings| findings.iter().cloned()),
-                );
+                shard.add_to(findings);
             }
             if !whole {
                 findings.insert(Finding::Table(format!("{}.{}", table.schema, table.name)));
@@ -464,11 +462,7 @@ impl Walk {
             });
             return Some(location);
         }
-        findings.insert(if findings.len() < REMEMBERED {
-            Finding::Missing(*id)
-        } else {
-            Finding::MoreMissing
-        });
+        add(findings, Finding::Missing(*id));
         None
     }
 
