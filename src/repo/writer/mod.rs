@@ -376,12 +376,17 @@ impl Writer {
         let Some(mut session) = self.session.take() else {
             return Err(RepoError::damaged("the session", "ended before the commit"));
         };
+        let repository = self.shared.repository.clone();
+        // Taken for dead before it came here: with a session of its own again the snapshot is never there without one.
+        let lost = !session.is_registered()?;
+        if lost {
+            session = Session::register(&repository, self.shared.options.heartbeat)?.0;
+        }
         let stored = StoredSnapshot {
             session: session.id,
             snapshot,
             details: Vec::new(),
         };
-        let repository = self.shared.repository.clone();
         let (id, bytes) = snapshots::encode(&repository.keys, &stored)?;
         // A copy in a pack, for repair: the record is the one object that says what all others are for.
         self.put_other(&PackGroup::Outline, &bytes)?;
@@ -390,6 +395,12 @@ impl Writer {
         if !self.shared.known.contains(&root) {
             let note = String::new();
             return Err(RepoError::MissingBlock { block: root, note });
+        }
+        if lost {
+            let missing = complete::missing(&repository, &stored.snapshot)?;
+            if missing > 0 {
+                return Err(RepoError::SessionLost { missing });
+            }
         }
         let store = &*repository.store;
         // From here on an error may be of something that did happen.
