@@ -180,7 +180,10 @@ pub fn run(args: &Args) -> Outcome {
         }
         print_json(&document)?;
     } else {
-        let stays = (rows.len() - goes.len()) as u64;
+        let stays = match args.snapshots.is_empty() {
+            true => rows.len() - goes.len(),
+            false => inventory.list.len() - goes.len(),
+        } as u64;
         let stay = format!(
             "{} stay{}",
             render::count(stays),

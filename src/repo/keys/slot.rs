@@ -194,7 +194,7 @@ impl Slot {
         Self::parse(bytes)
     }
 
-    /// As [`decode`](Self::decode), for bytes of any name.
+    /// As `decode`, for bytes of any name.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let slot: Self = record::decode(&Keyring::plain(), KIND, "", bytes)?;
         slot.kdf
