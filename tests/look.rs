@@ -458,7 +458,9 @@ fn ten_million_blocks(kind: Kind) {
             "{kind:?}, {what}: {peak} MB, {} s",
             began.elapsed().as_secs()
         );
-        assert!((1..1000).contains(&peak), "{what}: {peak} MB");
+        // What ends at once may end before it is looked at.
+        assert!(peak < 1000, "{what}: {peak} MB");
+        assert!(peak > 0 || arguments[0] == "forget", "{what} was not measured");
         done.json()
     };
     // In an index object for each pack, then in one for all.
