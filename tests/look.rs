@@ -460,7 +460,10 @@ fn ten_million_blocks(kind: Kind) {
         );
         // What ends at once may end before it is looked at.
         assert!(peak < 1000, "{what}: {peak} MB");
-        assert!(peak > 0 || arguments[0] == "forget", "{what} was not measured");
+        assert!(
+            peak > 0 || arguments[0] == "forget",
+            "{what} was not measured"
+        );
         done.json()
     };
     // In an index object for each pack, then in one for all.
