@@ -13,7 +13,6 @@ use super::ids::SnapshotId;
 use super::model::Snapshot;
 use super::protect::Protection;
 use super::{RepoError, Repository, session, snapshots};
-use crate::store::Listed;
 
 /// All snapshots of a repository and what the audit records say of them, which agree with each other.
 #[derive(Debug)]
@@ -106,10 +105,7 @@ impl Repository {
         let mut list = Vec::new();
         let mut sessions = Vec::new();
         let committed = history.committed();
-        for Listed { name, .. } in store.list(snapshots::PREFIX)? {
-            let Some(id) = snapshots::parse_name(&name) else {
-                continue;
-            };
+        for id in snapshots::list(store)? {
             there.insert(id);
             if forgotten.contains(&id) {
                 continue;
@@ -154,12 +150,9 @@ impl Repository {
                 return Err(error.beyond_sight());
             }
         }
-        let now = Timestamp::now();
-        let mut protections = history.protections();
-        protections.retain(|_, protection| protection.holds_at(now));
         Ok(Inventory {
             list,
-            protections,
+            protections: history.protections_at(Timestamp::now()),
             hurt: history.losses().into_keys().collect(),
             history,
         })
@@ -187,15 +180,10 @@ impl Repository {
         if let Some(damage) = history.damage() {
             return Err(damage.beyond_sight());
         }
-        let now = Timestamp::now();
-        let protections = history.protections();
+        let protections = history.protections_at(Timestamp::now());
         let forgotten = history.forgotten();
-        let names = store.list(snapshots::PREFIX)?.into_iter();
-        let mut removed: Vec<SnapshotId> = names
-            .filter_map(|object| snapshots::parse_name(&object.name))
-            .filter(|id| forgotten.contains(id))
-            .filter(|id| !protections.get(id).is_some_and(|p| p.holds_at(now)))
-            .collect();
+        let mut removed = snapshots::list(store)?;
+        removed.retain(|id| forgotten.contains(id) && !protections.contains_key(id));
         // In the order of the record, in which clusters come before their databases.
         let order = history.records.values().filter_map(|r| match &r.event {
             Event::Forgotten(snapshots) => Some(snapshots),
@@ -204,10 +192,7 @@ impl Repository {
         let order: BTreeMap<SnapshotId, usize> = order.flatten().copied().zip(0..).collect();
         removed.sort_by_key(|id| order.get(id).copied());
         for id in &removed {
-            match store.delete(&snapshots::object_name(id)) {
-                Err(error) if !error.is_absent() => return Err(error.into()),
-                _ => {}
-            }
+            store.remove(&snapshots::object_name(id))?;
         }
         Ok(removed)
     }

@@ -13,7 +13,7 @@ use super::ids::{Hex, HistoryId, ObjectId, SnapshotId};
 use super::seal::Keyring;
 use super::{RepoError, Repository, parallel, record, session, snapshots};
 use crate::rows::BlockId;
-use crate::store::{Buffer, Listed, StoreError};
+use crate::store::{Buffer, StoreError};
 
 /// Folder of all records.
 pub(super) const PREFIX: &str = "history/";
@@ -249,12 +249,10 @@ pub(super) fn record_commit(
     let history = History::load(repository)?;
     let known = history.committed();
     let mut committed = vec![snapshot];
-    for Listed { name, .. } in store.list(snapshots::PREFIX)? {
-        let Some(id) =
-            snapshots::parse_name(&name).filter(|id| *id != snapshot && !known.contains(id))
-        else {
+    for id in snapshots::list(store)? {
+        if id == snapshot || known.contains(&id) {
             continue;
-        };
+        }
         // One that cannot be read is for check to report.
         if let Ok(stored) = snapshots::load(repository, &id)
             && session::exists(store, &stored.session)?

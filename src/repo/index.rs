@@ -91,7 +91,7 @@ fn encode(packs: &[(PackId, u64)], mut records: Vec<Record>) -> Vec<u8> {
 
 /// Calls `emit` with the bytes of index objects that hold what these hold of the packs to keep: each pack once, and so
 /// many records in an object, or all of one pack's.
-pub(super) fn merge(
+fn merge(
     files: &[Arc<IndexFile>],
     keep: &dyn Fn(&PackId) -> bool,
     max_records: usize,
@@ -427,6 +427,38 @@ pub(super) fn put(
     let name = object_name(&id);
     let file = IndexFile::open(&repository.keys, &name, store.map(&name)?)?;
     Ok((id, Arc::new(file)))
+}
+
+/// Puts index objects that hold what these hold of the packs to keep, then removes these. Returns the new ones.
+pub(super) fn replace(
+    repository: &Repository,
+    old: &[(ObjectId, Arc<IndexFile>)],
+    keep: &dyn Fn(&PackId) -> bool,
+) -> Result<HashSet<ObjectId>, RepoError> {
+    let files: Vec<Arc<IndexFile>> = old.iter().map(|(_, file)| Arc::clone(file)).collect();
+    let mut new = HashSet::new();
+    merge(&files, keep, COMPACTED_RECORDS, &mut |bytes| {
+        new.insert(put(repository, &bytes)?.0);
+        Ok(())
+    })?;
+    for (id, _) in old.iter().filter(|(id, _)| !new.contains(id)) {
+        repository.store.remove(&object_name(id))?;
+    }
+    Ok(new)
+}
+
+/// Replaces those index objects that name packs which are gone, without them. Returns the new ones.
+pub(super) fn without(
+    repository: &Repository,
+    index: &IndexSet,
+    gone: &HashSet<PackId>,
+) -> Result<HashSet<ObjectId>, RepoError> {
+    let files = index.files.iter();
+    let old: Vec<(ObjectId, Arc<IndexFile>)> = files
+        .filter(|(_, file)| file.packs().any(|(pack, _)| gone.contains(&pack)))
+        .map(|(id, file)| (*id, Arc::clone(file)))
+        .collect();
+    replace(repository, &old, &|pack| !gone.contains(pack))
 }
 
 /// As [`put`], but where nothing is to be changed.

@@ -246,6 +246,17 @@ pub(super) fn start_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+impl FinishedPack {
+    /// A pack that somebody else wrote, by its table of contents; nothing if it is not there any more.
+    pub fn read(store: &dyn Store, id: PackId, size: u64) -> Result<Option<Self>, RepoError> {
+        match read_toc(store, &id, size) {
+            Ok(toc) => Ok(Some(Self { id, size, toc })),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Reads a pack's table of contents out of the store.
 pub(super) fn read_toc(
     store: &dyn Store,

@@ -71,7 +71,7 @@ pub struct Protected {
 
 impl History {
     /// The snapshots that were protected and not released. Those whose time has passed are among them.
-    pub fn protections(&self) -> BTreeMap<SnapshotId, Protection> {
+    fn protections(&self) -> BTreeMap<SnapshotId, Protection> {
         let mut events: BTreeMap<SnapshotId, Vec<(HistoryId, Option<Protection>)>> =
             BTreeMap::new();
         for (id, record) in &self.records {
@@ -98,6 +98,13 @@ impl History {
         protections
     }
 
+    /// The snapshots that are protected at that time.
+    pub fn protections_at(&self, now: Timestamp) -> BTreeMap<SnapshotId, Protection> {
+        let mut protections = self.protections();
+        protections.retain(|_, protection| protection.holds_at(now));
+        protections
+    }
+
     /// All records that are before any of these.
     fn before(&self, records: impl Iterator<Item = HistoryId>) -> HashSet<HistoryId> {
         let mut before = HashSet::new();
@@ -119,10 +126,7 @@ impl Repository {
 
     /// The snapshots that are protected now, as far as the audit records can be read.
     pub fn protections(&self) -> Result<BTreeMap<SnapshotId, Protection>, RepoError> {
-        let now = Timestamp::now();
-        let mut protections = History::load(self)?.protections();
-        protections.retain(|_, protection| protection.holds_at(now));
-        Ok(protections)
+        Ok(History::load(self)?.protections_at(Timestamp::now()))
     }
 
     /// Has `forget` refuse these snapshots, and the databases of clusters among them, until that time, or until they are

@@ -217,11 +217,8 @@ impl Drop for Session {
         }
         let object = object_name(&self.id);
         for name in [format!("{object}{BEAT_SUFFIX}"), object] {
-            match self.repository.store.delete(&name) {
-                Err(error) if !error.is_absent() => {
-                    tracing::warn!("{name} stays behind until the next prune: {error}")
-                }
-                _ => {}
+            if let Err(error) = self.repository.store.remove(&name) {
+                tracing::warn!("{name} stays behind until the next prune: {error}")
             }
         }
     }
@@ -259,15 +256,10 @@ pub(super) fn read(
     let object = object_name(id);
     let beat_object = format!("{object}{BEAT_SUFFIX}");
     let (store, keys) = (&*repository.store, &repository.keys);
-    let get = |name: &str| match store.get(name) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.is_absent() => Ok(None),
-        Err(error) => Err(error),
-    };
-    let Some(bytes) = get(&object)? else {
+    let Some(bytes) = store.get_if_there(&object)? else {
         return Ok(None);
     };
-    let beat = get(&beat_object)?;
+    let beat = store.get_if_there(&beat_object)?;
     Ok(Some(Registered {
         record: record::decode(keys, KIND, &object, &bytes).ok(),
         beat: beat.and_then(|bytes| record::decode(keys, BEAT_KIND, &beat_object, &bytes).ok()),
@@ -278,10 +270,7 @@ pub(super) fn read(
 pub(super) fn remove(store: &dyn Store, id: &SessionId) -> Result<(), RepoError> {
     let object = object_name(id);
     for name in [object.clone(), format!("{object}{BEAT_SUFFIX}")] {
-        match store.delete(&name) {
-            Err(error) if !error.is_absent() => return Err(error.into()),
-            _ => {}
-        }
+        store.remove(&name)?;
     }
     Ok(())
 }
@@ -315,11 +304,8 @@ pub(super) fn tombstones(repository: &Repository) -> Result<Tombstones, RepoErro
         let Some(id) = name.strip_prefix(TOMBSTONES).and_then(|id| id.parse().ok()) else {
             continue;
         };
-        let bytes = match store.get(&name) {
-            Ok(bytes) => bytes,
-            // Its packs are deleted, or needed again: the listing of packs tells which.
-            Err(error) if error.is_absent() => continue,
-            Err(error) => return Err(error.into()),
+        let Some(bytes) = store.get_if_there(&name)? else {
+            continue;
         };
         // One that cannot be read may mark any pack: going on could lose blocks.
         let packs = decode_tombstone(&repository.keys, &id, &bytes)

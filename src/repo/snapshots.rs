@@ -9,7 +9,7 @@ use super::model::{Condition, Extension, Snapshot};
 use super::seal::{Class, Closed, Keyring};
 use super::{RepoError, Repository, record};
 use crate::rows::{BlockId, Format};
-use crate::store::Listed;
+use crate::store::Store;
 
 /// Folder of all snapshots.
 pub(super) const PREFIX: &str = "snapshots/";
@@ -141,6 +141,14 @@ pub(super) fn parse_name(name: &str) -> Option<SnapshotId> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
+/// The snapshots that are there.
+pub(super) fn list(store: &dyn Store) -> Result<Vec<SnapshotId>, RepoError> {
+    let listed = store.list(PREFIX)?.into_iter();
+    Ok(listed
+        .filter_map(|object| parse_name(&object.name))
+        .collect())
+}
+
 pub(super) fn load(repository: &Repository, id: &SnapshotId) -> Result<Stored, RepoError> {
     let name = object_name(id);
     let bytes = repository.store.map(&name)?;
@@ -177,10 +185,7 @@ impl Repository {
     /// All snapshots, the oldest first.
     pub fn snapshots(&self) -> Result<Snapshots, RepoError> {
         let mut snapshots = Snapshots::default();
-        for Listed { name, .. } in self.store.list(PREFIX)? {
-            let Some(id) = parse_name(&name) else {
-                continue;
-            };
+        for id in list(&*self.store)? {
             match load(self, &id) {
                 Ok(stored) => snapshots.list.push((id, stored.snapshot)),
                 // Forgotten since the listing.

@@ -9,7 +9,6 @@ use super::outline::{self, Parts};
 use super::used::UsedBlocks;
 use super::{Reader, RepoError, Repository, index, lists, pack, parallel, snapshots};
 use crate::rows::{BlockId, coders};
-use crate::store::Listed;
 
 /// Blocks that are looked at together by several threads.
 const BATCH: usize = 4096;
@@ -161,19 +160,16 @@ impl Counter<'_> {
 impl Repository {
     /// Counts what the repository holds. What hangs from a list that is nowhere is not counted.
     pub fn stats(&self) -> Result<Stats, RepoError> {
-        let mut snapshots = Vec::new();
-        for Listed { name, .. } in self.store.list(snapshots::PREFIX)? {
-            let Some(id) = snapshots::parse_name(&name) else {
-                continue;
-            };
+        let mut found = Vec::new();
+        for id in snapshots::list(&*self.store)? {
             match snapshots::load_with_copy(self, &id) {
-                Ok((stored, copy)) => snapshots.push((id, stored.snapshot, copy)),
+                Ok((stored, copy)) => found.push((id, stored.snapshot, copy)),
                 // Forgotten since the listing.
                 Err(error) if error.is_absent() => {}
                 Err(error) => return Err(error),
             }
         }
-        snapshots.sort_by_key(|(id, snapshot, _)| (snapshot.time, snapshot.finished, *id));
+        found.sort_by_key(|(id, snapshot, _)| (snapshot.time, snapshot.finished, *id));
         let set = IndexSet::load(self, None)?;
         // Index first, packs second: what an index names was durable before it.
         let packs = pack::list(&*self.store)?;
@@ -187,8 +183,8 @@ impl Repository {
             stats: Stats::default(),
             payload: HashMap::new(),
         };
-        let mut growths = Vec::with_capacity(snapshots.len());
-        for (id, snapshot, copy) in &snapshots {
+        let mut growths = Vec::with_capacity(found.len());
+        for (id, snapshot, copy) in &found {
             let mut growth = counter.snapshot(*id, snapshot)?;
             // Those of the first versions have none.
             if counter.used.find(copy).is_some() {

@@ -56,6 +56,23 @@ pub trait Store: Send + Sync + Debug {
     /// object locked against deletion is [`StoreError::Locked`].
     fn delete(&self, name: &str) -> Result<(), StoreError>;
 
+    /// Removes an object, if there is one.
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        match self.delete(name) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The whole object, if there is one: it may have been removed since it was listed.
+    fn get_if_there(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.get(name) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The whole object, without holding it in memory where the store can do that.
     fn map(&self, name: &str) -> Result<Buffer, StoreError>;
 

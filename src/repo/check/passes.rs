@@ -56,10 +56,8 @@ impl Passes {
             let Some(id) = parse_name(&name) else {
                 continue;
             };
-            let bytes = match store.get(&name) {
-                Ok(bytes) => bytes,
-                Err(error) if error.is_absent() => continue,
-                Err(error) => return Err(error.into()),
+            let Some(bytes) = store.get_if_there(&name)? else {
+                continue;
             };
             let Ok(record) = decode(&repository.keys, &id, &bytes) else {
                 continue;
@@ -141,10 +139,7 @@ impl Passes {
             {
                 continue;
             }
-            match store.delete(&object_name(old)) {
-                Err(error) if !error.is_absent() => return Err(error.into()),
-                _ => {}
-            }
+            store.remove(&object_name(old))?;
         }
         Ok(())
     }

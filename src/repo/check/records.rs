@@ -18,10 +18,7 @@ pub(super) fn check(
     let store = &*repository.store;
     let mut read = Vec::new();
     let mut sessions: BTreeMap<SnapshotId, SessionId> = BTreeMap::new();
-    for Listed { name, .. } in store.list(snapshots::PREFIX)? {
-        let Some(id) = snapshots::parse_name(&name) else {
-            continue;
-        };
+    for id in snapshots::list(store)? {
         match snapshots::load_stored(repository, &id) {
             Ok(stored) => {
                 sessions.insert(id, stored.session);
@@ -29,6 +26,7 @@ pub(super) fn check(
             }
             Err(error) if error.is_absent() => {}
             Err(RepoError::Damaged { detail, .. }) => {
+                let name = snapshots::object_name(&id);
                 problems.add(&name, ProblemKind::Damaged, detail, Snapshots::from([id]));
             }
             Err(error) => return Err(error),
@@ -120,10 +118,8 @@ fn check_small(repository: &Repository, problems: &mut Problems) -> Result<(), R
     let store = &*repository.store;
     for prefix in [session::PREFIX, session::TOMBSTONES, passes::PREFIX] {
         for Listed { name, .. } in store.list(prefix)? {
-            let bytes = match store.get(&name) {
-                Ok(bytes) => bytes,
-                Err(error) if error.is_absent() => continue,
-                Err(error) => return Err(error.into()),
+            let Some(bytes) = store.get_if_there(&name)? else {
+                continue;
             };
             if let Err(detail) = verify_small(repository, &name, &bytes) {
                 problems.add(&name, ProblemKind::Damaged, detail, Snapshots::new());

@@ -133,11 +133,8 @@ pub(super) fn slots(store: &dyn Store) -> Result<Slots, RepoError> {
             slots.push((id, Err("is larger than any key".into())));
             continue;
         }
-        match store.get(&name) {
-            Ok(bytes) => slots.push((id, Slot::decode(&id, &bytes))),
-            // Removed since the listing.
-            Err(error) if error.is_absent() => {}
-            Err(error) => return Err(error.into()),
+        if let Some(bytes) = store.get_if_there(&name)? {
+            slots.push((id, Slot::decode(&id, &bytes)));
         }
     }
     Ok(slots)
@@ -229,10 +226,7 @@ impl Repository {
             kdf,
         })?;
         if let Some(old) = current {
-            match self.store.delete(&object_name(&old.id)) {
-                Err(error) if !error.is_absent() => return Err(error.into()),
-                _ => {}
-            }
+            self.store.remove(&object_name(&old.id))?;
         }
         self.keys = self.keys.with_slot(id);
         Ok(id)

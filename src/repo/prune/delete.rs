@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::super::ids::{ObjectId, PackId};
-use super::super::index::{self, COMPACTED_RECORDS, IndexFile, IndexSet};
+use super::super::index::{self, IndexFile, IndexSet};
 use super::super::session::{self, Tombstones};
 use super::super::{RepoError, pack, parallel};
 use super::view::View;
@@ -59,10 +59,7 @@ impl Run<'_> {
             self.require_session()?;
             // Each is a request, and the storage may be far.
             parallel::map(DELETED_AT_ONCE, chunk, |_, (id, _)| {
-                match store.delete(&pack::object_name(id)) {
-                    Err(error) if !error.is_absent() => Err(error.into()),
-                    _ => Ok(()),
-                }
+                Ok(store.remove(&pack::object_name(id))?)
             })?;
             chunk
                 .iter()
@@ -74,10 +71,7 @@ impl Run<'_> {
             self.rewrite_index(&view.index, &gone)?;
         }
         for id in deletable {
-            match store.delete(&session::tombstone_name(id)) {
-                Err(error) if !error.is_absent() => return Err(error.into()),
-                _ => {}
-            }
+            store.remove(&session::tombstone_name(id))?;
         }
         Ok(())
     }
@@ -93,13 +87,11 @@ impl Run<'_> {
         }
     }
 
-    /// Writes index objects without these packs.
+    /// Takes these packs out of all index objects.
     fn rewrite_index(&mut self, index: &IndexSet, gone: &HashSet<PackId>) -> Result<(), RepoError> {
-        let names = |file: &IndexFile| file.packs().any(|(pack, _)| gone.contains(&pack));
-        let old = index.files.iter().filter(|(_, file)| names(file));
-        let old: Vec<(ObjectId, Arc<IndexFile>)> =
-            old.map(|(id, file)| (*id, Arc::clone(file))).collect();
-        self.replace(&old, &|pack| !gone.contains(pack))
+        let new = index::without(self.repository, index, gone)?;
+        self.report.indexes += new.len() as u64;
+        Ok(())
     }
 
     /// Puts small index objects together where they are many, and takes these packs out of all.
@@ -109,37 +101,12 @@ impl Run<'_> {
             self.rewrite_index(&index, gone)?;
         }
         let index = IndexSet::load(self.repository, None)?;
-        let small = index
-            .files
-            .iter()
-            .filter(|(_, file)| file.record_count() < SMALL_INDEX);
-        let small: Vec<(ObjectId, Arc<IndexFile>)> =
-            small.map(|(id, file)| (*id, Arc::clone(file))).collect();
-        if small.len() <= SMALL_INDEXES {
-            return Ok(());
-        }
-        self.replace(&small, &|_| true)
-    }
-
-    /// Puts index objects that hold what these hold of the packs to keep, then removes these.
-    fn replace(
-        &mut self,
-        old: &[(ObjectId, Arc<IndexFile>)],
-        keep: &dyn Fn(&PackId) -> bool,
-    ) -> Result<(), RepoError> {
-        let store = &*self.repository.store;
-        let files: Vec<Arc<IndexFile>> = old.iter().map(|(_, file)| Arc::clone(file)).collect();
-        let mut put = HashSet::new();
-        index::merge(&files, keep, COMPACTED_RECORDS, &mut |bytes| {
-            put.insert(index::put(self.repository, &bytes)?.0);
-            Ok(())
-        })?;
-        self.report.indexes += put.len() as u64;
-        for (id, _) in old.iter().filter(|(id, _)| !put.contains(id)) {
-            match store.delete(&index::object_name(id)) {
-                Err(error) if !error.is_absent() => return Err(error.into()),
-                _ => {}
-            }
+        let small: Vec<(ObjectId, Arc<IndexFile>)> = (index.files.into_iter())
+            .filter(|(_, file)| file.record_count() < SMALL_INDEX)
+            .collect();
+        if small.len() > SMALL_INDEXES {
+            let new = index::replace(self.repository, &small, &|_| true)?;
+            self.report.indexes += new.len() as u64;
         }
         Ok(())
     }

@@ -11,14 +11,14 @@ mod repack;
 mod sessions;
 mod view;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 pub(super) use self::sessions::Watch;
 use self::sessions::{AllLive, Live};
 use self::view::View;
 use super::config::Operation;
-use super::ids::{ObjectId, SessionId};
+use super::ids::{ObjectId, PackId, SessionId};
 use super::session::{self, Session};
 use super::used::PackUse;
 use super::{RepoError, Repository, history, snapshots};
@@ -281,6 +281,13 @@ impl Run<'_> {
             .filter(|pack| oldest.is_none_or(|oldest| put(pack).is_some_and(|put| put < oldest)));
         let choice = plan::choose(settled, self.options.max_waste);
         self.count_choice(&choice);
+        // What is marked and not deleted in this run takes so much.
+        let unneeded: HashMap<PackId, u64> = (view.used.packs())
+            .filter(|pack| marked.contains(&pack.id) && pack.used_blocks == 0)
+            .chain(&choice.unused)
+            .chain(&choice.repack)
+            .map(|pack| (pack.id, pack.size))
+            .collect();
         let mut fresh = BTreeSet::new();
         if !choice.unused.is_empty() {
             let packs: Vec<ObjectId> = choice.unused.iter().map(|pack| pack.id).collect();
@@ -292,7 +299,8 @@ impl Run<'_> {
             tombstones.insert(id, packs);
             fresh.insert(id);
         }
-        let mut stale = view.stale;
+        // Before another one is loaded: each maps an index of its own.
+        let View { mut stale, .. } = view;
 
         if !fresh.is_empty() {
             let live = self.settle(&mut watch, &|live| !live.has_seen_all(fresh.iter()))?;
@@ -305,11 +313,9 @@ impl Run<'_> {
             }
         }
         if !tombstones.is_empty() {
-            let view = View::load(self, &tombstones)?;
-            let waiting: HashSet<ObjectId> = session::marked(&tombstones);
-            for pack in view.used.packs().filter(|pack| waiting.contains(&pack.id)) {
-                if pack.used_blocks == 0 {
-                    self.report.waiting.add(pack.size);
+            for pack in session::marked(&tombstones) {
+                if let Some(size) = unneeded.get(&pack) {
+                    self.report.waiting.add(*size);
                 }
             }
             self.report.waiting_for = watch.names(tombstones.keys())?;

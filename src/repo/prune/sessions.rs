@@ -184,10 +184,10 @@ fn bury(repository: &Repository, id: &SessionId) -> Result<(), RepoError> {
     let history = History::load(repository)?;
     let known = history.committed();
     let mut committed = Vec::new();
-    for Listed { name, .. } in store.list(snapshots::PREFIX)? {
-        let Some(snapshot) = snapshots::parse_name(&name).filter(|id| !known.contains(id)) else {
+    for snapshot in snapshots::list(store)? {
+        if known.contains(&snapshot) {
             continue;
-        };
+        }
         if let Ok(stored) = snapshots::load(repository, &snapshot)
             && stored.session == *id
             && complete::missing(repository, &stored.snapshot)? == 0

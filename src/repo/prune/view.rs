@@ -186,10 +186,7 @@ fn settle(run: &mut Run<'_>, known: &Known, missing: Missing) -> Result<(), Repo
     {
         return Ok(());
     }
-    match store.delete(&name) {
-        Err(error) if !error.is_absent() => return Err(error.into()),
-        _ => {}
-    }
+    store.remove(&name)?;
     run.report.notes.push(format!(
         "{name} was never committed and lacks blocks: removed"
     ));
@@ -201,16 +198,14 @@ fn read_snapshots(repository: &Repository) -> Result<Vec<Known>, RepoError> {
     // Before they are listed: what is committed from here on need not be among them.
     let before = History::load(repository)?.kept();
     let mut known = Vec::new();
-    for Listed { name, .. } in store.list(snapshots::PREFIX)? {
-        let Some(id) = snapshots::parse_name(&name) else {
-            continue;
-        };
+    for id in snapshots::list(store)? {
         let (stored, copy) = match snapshots::load_with_copy(repository, &id) {
             Ok(loaded) => loaded,
             Err(error) if error.is_absent() => continue,
             Err(RepoError::Damaged { detail, .. }) => {
                 return Err(refused(format!(
-                    "{name} cannot be read ({detail}), and what it needs is not known"
+                    "{} cannot be read ({detail}), and what it needs is not known",
+                    snapshots::object_name(&id)
                 )));
             }
             Err(error) => return Err(error),
@@ -264,18 +259,13 @@ fn adopt(
     let indexed = index.packs();
     let mut found = Vec::new();
     for (id, listing) in packs.iter().filter(|(id, _)| !indexed.contains_key(id)) {
-        match pack::read_toc(store, id, listing.len) {
-            Ok(toc) => found.push(FinishedPack {
-                id: *id,
-                size: listing.len,
-                toc,
-            }),
+        match FinishedPack::read(store, *id, listing.len) {
+            Ok(pack) => found.extend(pack),
             Err(RepoError::Damaged { object, detail }) => {
                 run.report.notes.push(format!(
                     "{object} was left alone, as it is damaged: {detail}"
                 ));
             }
-            Err(error) if error.is_absent() => {}
             Err(error) => return Err(error),
         }
     }

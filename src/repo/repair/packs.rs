@@ -1,15 +1,14 @@
 //! Packs and the index: sound blocks of damaged packs are moved to new ones, and what the index says is made true.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
 
 use super::super::check::{self, Problem, ProblemKind};
-use super::super::ids::{ObjectId, PackId};
-use super::super::index::{self, COMPACTED_RECORDS, IndexFile, IndexSet};
+use super::super::ids::PackId;
+use super::super::index::{self, IndexSet};
 use super::super::moved::MovedBlocks;
 use super::super::pack::{self, FinishedPack};
 use super::super::prune::PruneOptions;
-use super::super::{RepoError, index as repo_index, session};
+use super::super::{RepoError, session};
 use super::Run;
 
 impl Run<'_> {
@@ -33,7 +32,7 @@ impl Run<'_> {
                 ) {
                     damaged.insert(pack);
                 }
-            } else if let Some(id) = repo_index::parse_name(&problem.object) {
+            } else if let Some(id) = index::parse_name(&problem.object) {
                 concerned = true;
                 bad_indexes.insert(id);
             }
@@ -96,16 +95,10 @@ impl Run<'_> {
         reindex.sort_unstable();
         reindex.dedup();
         for pack in &reindex {
-            let size = listed[pack];
-            match pack::read_toc(store, pack, size) {
-                Ok(toc) => finished.push(FinishedPack {
-                    id: *pack,
-                    size,
-                    toc,
-                }),
+            match FinishedPack::read(store, *pack, listed[pack]) {
+                Ok(pack) => finished.extend(pack),
                 // The next check has it among the damaged ones.
                 Err(RepoError::Damaged { .. }) => {}
-                Err(error) if error.is_absent() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -119,29 +112,10 @@ impl Run<'_> {
         for packs in finished.chunks(PACKS_OF_AN_INDEX) {
             put.insert(index::put(repository, &index::build(packs))?.0);
         }
-        let names = |file: &IndexFile| file.packs().any(|(pack, _)| wrong.contains(&pack));
-        let old: Vec<(ObjectId, Arc<IndexFile>)> = index
-            .files
-            .into_iter()
-            .filter(|(id, file)| names(file) && !put.contains(id))
-            .collect();
-        let files: Vec<Arc<IndexFile>> = old.iter().map(|(_, file)| Arc::clone(file)).collect();
-        index::merge(
-            &files,
-            &|pack| !wrong.contains(pack),
-            COMPACTED_RECORDS,
-            &mut |bytes| {
-                put.insert(index::put(repository, &bytes)?.0);
-                Ok(())
-            },
-        )?;
-        for id in old
-            .iter()
-            .map(|(id, _)| id)
-            .chain(&bad_indexes)
-            .filter(|id| !put.contains(*id))
-        {
-            delete(self, &index::object_name(id))?;
+        index.files.retain(|id, _| !put.contains(id));
+        put.extend(index::without(repository, &index, &wrong)?);
+        for id in bad_indexes.iter().filter(|id| !put.contains(*id)) {
+            store.remove(&index::object_name(id))?;
         }
         for id in &bad_indexes {
             self.say(format!(
@@ -162,21 +136,14 @@ impl Run<'_> {
             ));
         }
         for pack in &doomed {
-            delete(self, &pack::object_name(pack))?;
+            store.remove(&pack::object_name(pack))?;
         }
-        match mark {
-            Some(mark) => delete(self, &session::tombstone_name(&mark)),
-            None => Ok(()),
+        if let Some(mark) = mark {
+            store.remove(&session::tombstone_name(&mark))?;
         }
+        Ok(())
     }
 }
 
 /// Packs that are indexed together: what is in memory at a time.
 const PACKS_OF_AN_INDEX: usize = 1000;
-
-fn delete(run: &Run<'_>, name: &str) -> Result<(), RepoError> {
-    match run.repository.store.delete(name) {
-        Err(error) if !error.is_absent() => Err(error.into()),
-        _ => Ok(()),
-    }
-}

@@ -12,7 +12,7 @@ use super::super::outline::Tree;
 use super::super::{PackGroup, RepoError, Repository, lists, pack, session, snapshots};
 use super::Run;
 use crate::rows::{Decoder, Effort, Format};
-use crate::store::{Listed, StoreError};
+use crate::store::Listed;
 
 /// The record of a snapshot is far smaller.
 const LARGEST_COPY: u32 = 16 << 20;
@@ -45,7 +45,7 @@ impl Run<'_> {
         }
         if history_hurt {
             for id in &records {
-                remove(store.delete(&history::object_name(id)))?;
+                store.remove(&history::object_name(id))?;
             }
             // What is there was committed: what was not would have been removed.
             let there = self
@@ -86,13 +86,11 @@ impl Run<'_> {
     pub(super) fn drop_damaged(&mut self, prefix: &str) -> Result<(), RepoError> {
         let store = &*self.repository.store;
         for Listed { name, .. } in store.list(prefix)? {
-            let bytes = match store.get(&name) {
-                Ok(bytes) => bytes,
-                Err(error) if error.is_absent() => continue,
-                Err(error) => return Err(error.into()),
+            let Some(bytes) = store.get_if_there(&name)? else {
+                continue;
             };
             if check::verify_small(self.repository, &name, &bytes).is_err() {
-                remove(store.delete(&name))?;
+                store.remove(&name)?;
                 self.say(format!(
                     "{name}: damaged; removed, as nothing depends on it"
                 ));
@@ -122,7 +120,7 @@ impl Run<'_> {
         History::load(self.repository)?.append(self.repository, Event::Lost(lost.clone()))?;
         for id in lost {
             let name = snapshots::object_name(&id);
-            remove(store.delete(&name))?;
+            store.remove(&name)?;
             self.say(format!("{name}: lost, and no copy of it is left"));
             self.report.lost.push(id);
         }
@@ -167,14 +165,11 @@ impl Run<'_> {
         let store = &*repository.store;
         let mut missing = Vec::new();
         let index = IndexSet::load(repository, None)?;
-        for Listed { name, .. } in store.list(snapshots::PREFIX)? {
-            let Some(id) = snapshots::parse_name(&name) else {
-                continue;
-            };
+        for id in snapshots::list(store)? {
             if let Ok((_, copy)) = snapshots::load_with_copy(repository, &id)
                 && index.find(copy).next().is_none()
             {
-                missing.push(name);
+                missing.push(snapshots::object_name(&id));
             }
         }
         if missing.is_empty() {
@@ -227,13 +222,6 @@ impl Run<'_> {
             ));
         }
         Ok(())
-    }
-}
-
-fn remove(deleted: Result<(), StoreError>) -> Result<(), RepoError> {
-    match deleted {
-        Err(error) if !error.is_absent() => Err(error.into()),
-        _ => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::super::RepoError;
 use super::super::ids::PackId;
 use super::super::index::{self, IndexSet};
-use super::super::pack::{self, FinishedPack, OpenPack};
+use super::super::pack::{FinishedPack, OpenPack};
 use super::Shared;
 
 /// Packs waiting to be made durable; beyond that those who put blocks wait for the disk.
@@ -156,13 +156,13 @@ impl Work {
     fn adopt(&mut self, orphans: Vec<(PackId, u64)>) -> Result<u64, RepoError> {
         let mut adopted = 0;
         for (id, size) in orphans {
-            match pack::read_toc(&*self.shared.repository.store, &id, size) {
-                Ok(toc) => {
+            match FinishedPack::read(&*self.shared.repository.store, id, size) {
+                Ok(Some(pack)) => {
                     adopted += 1;
-                    self.hold(FinishedPack { id, size, toc });
+                    self.hold(pack);
                 }
+                Ok(None) => {}
                 Err(error @ RepoError::Damaged { .. }) => tracing::warn!("left alone: {error}"),
-                Err(error) if error.is_absent() => {}
                 Err(error) => return Err(error),
             }
             self.flush_if_due()?;

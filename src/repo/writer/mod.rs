@@ -422,10 +422,8 @@ impl Writer {
             }
         }
         History::load(&repository)?.append(&repository, Event::Lost(vec![id]))?;
-        match store.delete(&snapshots::object_name(&id)) {
-            Err(error) if !error.is_absent() => Err(error.into()),
-            _ => Err(RepoError::SessionLost { missing }),
-        }
+        store.remove(&snapshots::object_name(&id))?;
+        Err(RepoError::SessionLost { missing })
     }
 
     /// Stores no snapshot, but keeps what is stored: the next run finds it.

@@ -7,7 +7,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use super::failure::Kind;
 use super::http::Connector;
 use super::options::{OpenError, Options};
-use super::settings::Settings;
+use super::settings::{self, Settings};
 use super::{Backend, Classes};
 
 /// Opens a container.
@@ -15,7 +15,7 @@ pub(super) fn open(
     container: &str,
     options: &Options,
     env: &dyn Fn(&str) -> Option<String>,
-    settings: Settings,
+    common: Settings,
 ) -> Result<Backend, OpenError> {
     let wrong = |problem: String| {
         OpenError::new(format!("az://{container}"), problem, "correct the settings")
@@ -44,28 +44,16 @@ pub(super) fn open(
         .with_container_name(container)
         .with_account(&account)
         .with_disable_tagging(true)
-        .with_retry(settings.retry)
-        .with_http_connector(Connector(Arc::new(settings.wire)));
+        .with_retry(common.retry)
+        .with_http_connector(Connector(Arc::new(common.wire)));
     let endpoint = options
         .get("azure.endpoint")
         .map(str::to_owned)
         .or_else(|| env("AZURE_STORAGE_BLOB_ENDPOINT"))
         .or_else(|| connection("BlobEndpoint"));
     if let Some(endpoint) = &endpoint {
-        let url = url::Url::parse(endpoint).map_err(|_| {
-            OpenError::new(
-                "azure.endpoint",
-                "is not a URL",
-                "write it like https://account.blob.core.windows.net",
-            )
-        })?;
-        if url.password().is_some() || !url.username().is_empty() || url.query().is_some() {
-            return Err(OpenError::new(
-                "azure.endpoint",
-                "has more than a host and a path",
-                "credentials have no place in it",
-            ));
-        }
+        let example = "https://account.blob.core.windows.net";
+        let url = settings::endpoint("azure.endpoint", endpoint, example)?;
         builder = builder
             .with_endpoint(endpoint.trim_end_matches('/').to_owned())
             .with_allow_http(url.scheme() == "http");

@@ -7,7 +7,7 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use super::failure::Kind;
 use super::http::Connector;
 use super::options::{OpenError, Options};
-use super::settings::Settings;
+use super::settings::{self, Settings};
 use super::{Backend, Classes};
 
 /// Opens a bucket.
@@ -15,33 +15,21 @@ pub(super) fn open(
     bucket: &str,
     options: &Options,
     env: &dyn Fn(&str) -> Option<String>,
-    settings: Settings,
+    common: Settings,
 ) -> Result<Backend, OpenError> {
     let wrong =
         |problem: String| OpenError::new(format!("gs://{bucket}"), problem, "correct the settings");
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(bucket)
-        .with_retry(settings.retry)
-        .with_http_connector(Connector(Arc::new(settings.wire)));
+        .with_retry(common.retry)
+        .with_http_connector(Connector(Arc::new(common.wire)));
     let endpoint = options
         .get("gs.endpoint")
         .map(str::to_owned)
         .or_else(|| env("STORAGE_EMULATOR_HOST"));
     if let Some(endpoint) = &endpoint {
-        let url = url::Url::parse(endpoint).map_err(|_| {
-            OpenError::new(
-                "gs.endpoint",
-                "is not a URL",
-                "write it like https://storage.googleapis.com",
-            )
-        })?;
-        if url.password().is_some() || !url.username().is_empty() || url.query().is_some() {
-            return Err(OpenError::new(
-                "gs.endpoint",
-                "has more than a host and a path",
-                "credentials have no place in it",
-            ));
-        }
+        let example = "https://storage.googleapis.com";
+        let url = settings::endpoint("gs.endpoint", endpoint, example)?;
         builder = builder
             .with_base_url(endpoint.trim_end_matches('/'))
             .with_config(

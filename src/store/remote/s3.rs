@@ -12,13 +12,12 @@ use object_store::client::{HttpClient, HttpRequestBody};
 use object_store::path::Path;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
-use url::Url;
 
 use super::failure::{Kind, Notes};
 use super::http::{Connector, roots};
 use super::options::{OpenError, Options};
 use super::profile::{Credentials, Profile};
-use super::settings::Settings;
+use super::settings::{self, Settings};
 use super::xml::{OpenUpload, OpenUploads, Retention};
 use super::{Backend, Classes, Failed, noted};
 
@@ -185,26 +184,8 @@ fn address(
         };
         return Ok((url, "amazonaws.com".into()));
     };
-    let wrong = |problem: &str| {
-        OpenError::new(
-            "s3.endpoint",
-            problem,
-            "write it like https://storage.example.com:9000",
-        )
-    };
-    let mut url = Url::parse(endpoint).map_err(|_| wrong("is not a URL"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(wrong("is not the URL of a web server"));
-    }
-    if !url.username().is_empty()
-        || url.password().is_some()
-        || url.query().is_some()
-        || url.fragment().is_some()
-    {
-        return Err(wrong(
-            "has more than a host and a path; credentials have no place in it",
-        ));
-    }
+    let (option, example) = ("s3.endpoint", "https://storage.example.com:9000");
+    let mut url = settings::endpoint(option, endpoint, example)?;
     let location = format!(
         "{}{}",
         url.host_str().unwrap_or_default(),
@@ -219,7 +200,8 @@ fn address(
     }
     let host = format!("{bucket}.{}", url.host_str().unwrap_or_default());
     url.set_host(Some(&host)).map_err(|_| {
-        wrong("has a host that no bucket name can stand before; use s3.path-style=true")
+        let problem = "has a host that no bucket name can stand before; use s3.path-style=true";
+        settings::wrong_endpoint(option, problem, example)
     })?;
     Ok((url.as_str().trim_end_matches('/').to_owned(), location))
 }

@@ -2,6 +2,7 @@
 
 use object_store::{BackoffConfig, RetryConfig};
 use std::time::Duration;
+use url::Url;
 
 use super::http::{Wire, roots};
 use super::limit::Limiter;
@@ -12,6 +13,30 @@ use super::options::{OpenError, Options};
 pub(super) struct Settings {
     pub wire: Wire,
     pub retry: RetryConfig,
+}
+
+/// What is wrong with the address of a service; `option` names it, and is written like `example`.
+pub(super) fn wrong_endpoint(option: &str, problem: &str, example: &str) -> OpenError {
+    OpenError::new(option, problem, format!("write it like {example}"))
+}
+
+/// The address of a service: the URL of a web server, with a path at most.
+pub(super) fn endpoint(option: &str, text: &str, example: &str) -> Result<Url, OpenError> {
+    let wrong = |problem: &str| wrong_endpoint(option, problem, example);
+    let url = Url::parse(text).map_err(|_| wrong("is not a URL"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(wrong("is not the URL of a web server"));
+    }
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        return Err(wrong(
+            "has more than a host and a path; credentials have no place in it",
+        ));
+    }
+    Ok(url)
 }
 
 impl Settings {
