@@ -14,7 +14,8 @@ use crate::repo::{Hex, Repository, SnapshotId};
 use crate::schema::globals;
 use crate::schema::pattern::Pattern;
 
-use super::{DumpError, DumpOptions, DumpReport, check_version, server, this_host, write_tree};
+use super::origin::check_version;
+use super::{DumpError, DumpOptions, DumpReport, server, this_host, write_tree};
 
 /// The database to connect to first where none is named, as `pg_dumpall` does.
 const FIRST_DATABASE: &str = "postgres";

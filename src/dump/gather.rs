@@ -1,17 +1,14 @@
 //! Reads a database: schema, rows and sequences at once, while holders keep the MVCC snapshot and the locks.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::pg::archive::Archive;
-use crate::pg::catalog::{DatabaseFacts, Name};
-use crate::pg::interrupt::Interrupt;
-use crate::pg::pg_dump::{ChildConnection, PgDump, SchemaRequest};
+use crate::pg::catalog::Name;
+use crate::pg::pg_dump::{ChildConnection, SchemaRequest};
 use crate::pg::sequences;
-use crate::pg::snapshot::{self, Held};
-use crate::pg::{Connection, Settings, session_options};
+use crate::pg::session_options;
+use crate::pg::snapshot;
 use crate::progress::Progress;
 use crate::repo::model::{SequenceValue, TableRecord, TableRole};
 use crate::repo::{Reader, Repository, Writer};
@@ -19,18 +16,15 @@ use crate::schema::closure;
 
 use super::collect::{self, Collector};
 use super::encode;
-use super::plan::{Plan, PlannedTable};
+use super::origin::Origin;
+use super::plan::PlannedTable;
 use super::read::{Buffers, Output};
-use super::select::{self, Choice};
-use super::worker::{Shared, WorkerError};
-use super::{DumpError, DumpOptions, server};
+use super::select;
+use super::worker::{WorkerError, Workers};
+use super::{DumpError, server};
 
 /// How often a `pg_dump` that could not get its locks in time is started again.
 const PG_DUMP_ATTEMPTS: u32 = 3;
-/// How often the dump looks who waits for its locks.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How often an idle holder is spoken to, so that nothing between it and us drops the connection.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What the reading of a database gave.
 pub struct Read {
@@ -58,81 +52,32 @@ pub struct Run<'a> {
     pub repo: &'a Repository,
     /// Its writer.
     pub writer: &'a Writer,
-    /// What was asked for.
-    pub options: &'a DumpOptions,
-    /// Settings pinned to the one server.
-    pub settings: &'a Settings,
+    /// What is read.
+    pub origin: &'a Origin<'a>,
     /// Reads the snapshot before.
     pub reader: &'a Reader,
-    /// Whether the user asked to stop.
-    pub interrupt: &'a Interrupt,
     /// Who watches.
     pub progress: &'a dyn Progress,
-    /// The program that gives the schema.
-    pub pg_dump: &'a PgDump,
-    /// Whether a relation's definition is left out, with all that cannot be without it.
-    pub left_out: &'a (dyn Fn(&Name) -> bool + Sync),
-    /// What was chosen.
-    pub choice: &'a Choice,
-    /// Sessions that read, and threads that encode.
-    pub jobs: usize,
+    /// Whether the rows of a table are read here. Others' are as good as empty.
+    pub here: &'a (dyn Fn(&PlannedTable) -> bool + Sync),
 }
 
 impl Run<'_> {
     /// Reads schema, rows and sequences, all at once.
-    pub fn read(
-        &self,
-        held: Held,
-        watcher: Connection,
-        plan: Plan,
-        facts: &DatabaseFacts,
-    ) -> Result<Read, DumpError> {
-        let Held {
-            first,
-            second,
-            snapshot_ids,
-            notes,
-            ..
-        } = held;
-        let mut registrations = vec![self.interrupt.register(first.cancel_token())];
-        registrations.extend(
-            second
-                .as_ref()
-                .map(|second| self.interrupt.register(second.cancel_token())),
-        );
-        let holders: Vec<Mutex<Connection>> = std::iter::once(first)
-            .chain(second)
-            .map(Mutex::new)
-            .collect();
-        let holder_pids: Vec<i32> = holders
-            .iter()
-            .map(|holder| {
-                let conn = holder.lock().unwrap_or_else(PoisonError::into_inner);
-                conn.backend_pid()
-            })
-            .collect();
-        let watcher = Mutex::new(watcher);
-        let notes = Mutex::new(notes);
-        let stop = AtomicBool::new(false);
-        let finished = AtomicBool::new(false);
-        let collector = Collector::new(plan.tables.iter().map(|t| t.segments));
-        let jobs = self.jobs;
+    pub fn read(&self) -> Result<Read, DumpError> {
+        let (origin, plan) = (self.origin, &self.origin.plan);
+        let holding = &origin.holding;
+        let here: Vec<bool> = plan.tables.iter().map(self.here).collect();
+        let tables = plan.tables.iter().zip(&here);
+        let collector = Collector::new(tables.map(|(t, here)| if *here { t.segments } else { 0 }));
+        let jobs = origin.jobs;
         let (sender, receiver) = crossbeam_channel::bounded(jobs);
         let buffers = Buffers::new(jobs * 3);
-        let shared = Shared {
-            settings: self.settings,
-            holders: &holders,
-            holder_pids: &holder_pids,
-            watcher: &watcher,
-            snapshot_ids: &snapshot_ids,
+        let workers = Workers {
+            holding,
             tables: &plan.tables,
-            units: Mutex::new(VecDeque::from(plan.units)),
+            units: Mutex::new(plan.units_of(&here)),
             reader: self.reader,
-            stop: &stop,
-            interrupt: self.interrupt,
-            notes: &notes,
-            child: Mutex::new(None),
-            encoding: &facts.encoding,
         };
         let store = encode::Store {
             repo: self.repo,
@@ -141,15 +86,12 @@ impl Run<'_> {
             collector: &collector,
             buffers: buffers.clone(),
             progress: self.progress,
-            effort: self.options.effort,
+            effort: origin.options.effort,
         };
 
-        let halt = || stop.store(true, Ordering::SeqCst);
+        let halt = || holding.halt();
         let (mut archive, sequences) = std::thread::scope(|scope| {
-            let schema = scope.spawn(|| {
-                self.schema(&snapshot_ids, &facts.encoding, &shared)
-                    .inspect_err(|_| halt())
-            });
+            let schema = scope.spawn(|| self.schema().inspect_err(|_| halt()));
             // Each has a receiver of its own, and nobody else has one: should all of them die, no reader waits for ever.
             let encoders: Vec<_> = (0..jobs)
                 .map(|_| {
@@ -165,27 +107,22 @@ impl Run<'_> {
                         items: sender.clone(),
                         buffers: buffers.clone(),
                     };
-                    let shared = &shared;
-                    scope.spawn(move || shared.run(&output).inspect_err(|_| halt()))
+                    let (workers, halt) = (&workers, &halt);
+                    scope.spawn(move || workers.run(&output).inspect_err(|_| halt()))
                 })
                 .collect();
             drop(sender);
-            let finish = Finish(&finished);
-            scope.spawn(|| watch(&shared, &finished));
 
             let schema = schema
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let sequences = match &schema {
-                Ok(archive) => self
-                    .sequences(archive, &snapshot_ids, &shared)
-                    .inspect_err(|_| halt()),
+                Ok(archive) => self.sequences(archive).inspect_err(|_| halt()),
                 Err(_) => Ok(Vec::new()),
             };
             let read = join_all(readers);
             let encoded = join_all(encoders);
-            shared.note_waiters();
-            drop(finish);
+            holding.note_waiters();
             // The cause first: a reader that was stopped says only that.
             encoded?;
             match read {
@@ -199,24 +136,22 @@ impl Run<'_> {
             }
             Ok::<_, DumpError>((schema?, sequences?))
         })?;
-        for holder in &holders {
-            let mut holder = holder.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nothing is lost if this fails: everything was read.
-            let _ = holder.execute("COMMIT");
-        }
-        drop(registrations);
-        let gone = leave_out(&mut archive, self.left_out);
-        self.choice.compare(&archive, &gone)?;
-        select::reduce(&mut archive, &self.options.selection, &self.choice.known);
+        let gone = leave_out(&mut archive, &|name| origin.left_out(name));
+        origin.choice.compare(&archive, &gone)?;
+        select::reduce(
+            &mut archive,
+            &origin.options.selection,
+            &origin.choice.known,
+        );
 
-        let mut without_rows = plan.without_rows;
+        let mut without_rows = plan.without_rows.clone();
         without_rows.retain(|name| !gone.contains(name));
         let mut warnings = plan.skipped.clone();
-        warnings.append(&mut notes.into_inner().unwrap_or_else(PoisonError::into_inner));
+        warnings.append(&mut holding.take_notes());
         let mut blocks = 0;
         let mut tables = Vec::with_capacity(plan.tables.len());
         let mut large_objects = 0;
-        for (n, table) in plan.tables.into_iter().enumerate() {
+        for (n, table) in plan.tables.iter().enumerate() {
             let result = collector.finish(n).map_err(|shard| DumpError::Incomplete {
                 table: table.relation.display_name(),
                 segment: shard * collect::SHARD_SEGMENTS,
@@ -238,62 +173,51 @@ impl Run<'_> {
             sequences,
             blocks,
             large_objects,
-            skipped: plan.skipped,
+            skipped: plan.skipped.clone(),
             without_rows,
             warnings,
         })
     }
 
     /// Runs `pg_dump` beside the readers.
-    fn schema(
-        &self,
-        snapshot_ids: &[String],
-        encoding: &str,
-        shared: &Shared<'_>,
-    ) -> Result<Archive, DumpError> {
+    fn schema(&self) -> Result<Archive, DumpError> {
+        let options = self.origin.options;
         // One encoding for all entries, whatever the database's own; and bytes where it says nothing of them.
-        let encoding = match encoding {
-            "SQL_ASCII" => encoding,
+        let encoding = match self.origin.facts.encoding.as_str() {
+            encoding @ "SQL_ASCII" => encoding,
             _ => "UTF8",
         };
         let mut arguments = vec![format!("--encoding={encoding}")];
-        arguments.extend(
-            self.options
-                .role
-                .iter()
-                .map(|role| format!("--role={role}")),
-        );
-        let selection = &self.options.selection;
-        arguments.extend(self.choice.arguments(selection, self.pg_dump.major()));
+        arguments.extend(options.role.iter().map(|role| format!("--role={role}")));
+        let program = &self.origin.pg_dump;
+        let choice = &self.origin.choice;
+        arguments.extend(choice.arguments(&options.selection, program.major()));
         let request = SchemaRequest {
             snapshot: None,
-            lock_wait_timeout: Some(self.options.lock_wait_timeout),
+            lock_wait_timeout: Some(options.lock_wait_timeout),
             extra: arguments,
         };
-        if self.pg_dump.is_local() {
-            self.schema_at_holder(&request, shared)
+        if program.is_local() {
+            self.schema_at_holder(&request)
         } else {
-            self.schema_beside(request, snapshot_ids, shared)
+            self.schema_beside(request)
         }
     }
 
     /// In a holder's session, which has the locks and the MVCC snapshot. It may still meet a lock that no holder has: on
     /// a view, or on a chunk that was made since.
-    fn schema_at_holder(
-        &self,
-        request: &SchemaRequest,
-        shared: &Shared<'_>,
-    ) -> Result<Archive, DumpError> {
+    fn schema_at_holder(&self, request: &SchemaRequest) -> Result<Archive, DumpError> {
+        let holding = &self.origin.holding;
         let mut lost = None;
         // The last one first: the first is the one whose loss would hurt most.
-        for holder in shared.holders.iter().rev() {
+        for holder in holding.holders.iter().rev() {
             let mut attempt = 1;
-            while !shared.stopped() {
+            while !holding.stopped() {
                 let result = {
                     let mut conn = holder.lock().unwrap_or_else(PoisonError::into_inner);
-                    let started = |killer| shared.set_child(killer);
-                    self.pg_dump
-                        .schema_within(&mut conn, self.settings, request, started)
+                    let started = |killer| holding.set_child(killer);
+                    let program = &self.origin.pg_dump;
+                    program.schema_within(&mut conn, &holding.settings, request, started)
                 };
                 match result {
                     Err(error) if error.is_session_lost() => {
@@ -301,10 +225,10 @@ impl Run<'_> {
                         break;
                     }
                     Err(error) if error.is_lock_timeout() && attempt < PG_DUMP_ATTEMPTS => {
-                        shared.note_waiters();
+                        holding.note_waiters();
                         attempt += 1;
                     }
-                    other => return Ok(shared.heard(other?)),
+                    other => return Ok(holding.heard(other?)),
                 }
             }
         }
@@ -314,60 +238,50 @@ impl Run<'_> {
     /// Over a connection of its own: a command that was given may run in a container or on another machine. It waits for
     /// locks itself: an ALTER TABLE that queued between our locks and its own makes it give up in time, and it is
     /// started again.
-    fn schema_beside(
-        &self,
-        mut request: SchemaRequest,
-        snapshot_ids: &[String],
-        shared: &Shared<'_>,
-    ) -> Result<Archive, DumpError> {
-        let connection = ChildConnection::new(self.settings);
-        let mut ids = snapshot_ids.iter();
+    fn schema_beside(&self, mut request: SchemaRequest) -> Result<Archive, DumpError> {
+        let holding = &self.origin.holding;
+        let connection = ChildConnection::new(&holding.settings);
+        let mut ids = holding.snapshot_ids.iter();
         request.snapshot = ids.next().cloned();
         let mut attempt = 1;
         loop {
-            let running = self.pg_dump.schema(&connection, &request)?;
-            shared.set_child(running.killer());
+            let running = self.origin.pg_dump.schema(&connection, &request)?;
+            holding.set_child(running.killer());
             match running.wait() {
                 Err(error) if error.is_lock_timeout() && attempt < PG_DUMP_ATTEMPTS => {
-                    shared.note_waiters();
+                    holding.note_waiters();
                     attempt += 1;
                 }
                 Err(error) if error.is_snapshot_gone() => match ids.next() {
                     Some(id) => request.snapshot = Some(id.clone()),
                     None => return Err(error.into()),
                 },
-                other => return Ok(shared.heard(other?)),
+                other => return Ok(holding.heard(other?)),
             }
         }
     }
 
     /// The sequences that the archive defines and those of extensions' configuration, with the values they have now.
-    fn sequences(
-        &self,
-        archive: &Archive,
-        snapshot_ids: &[String],
-        shared: &Shared<'_>,
-    ) -> Result<Vec<SequenceValue>, DumpError> {
+    fn sequences(&self, archive: &Archive) -> Result<Vec<SequenceValue>, DumpError> {
+        let (origin, holding) = (self.origin, &self.origin.holding);
         let mut conn = {
-            let mut watcher = shared
-                .watcher
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            snapshot::connect_same(self.settings, &session_options(), &mut watcher)?
+            let mut watcher = holding.watcher();
+            snapshot::connect_same(&holding.settings, &session_options(), &mut watcher)?
         };
-        let _registration = self.interrupt.register(conn.cancel_token());
-        conn.execute(&snapshot::set_lock_timeout(self.options.lock_wait_timeout))
-            .and_then(|()| snapshot::import(&mut conn, snapshot_ids))
+        let _registration = holding.interrupt.register(conn.cancel_token());
+        let timeout = origin.options.lock_wait_timeout;
+        conn.execute(&snapshot::set_lock_timeout(timeout))
+            .and_then(|()| snapshot::import(&mut conn, &holding.snapshot_ids))
             .map_err(server("could not import the MVCC snapshot"))?;
-        let selection = &self.options.selection;
+        let (selection, choice) = (&origin.options.selection, &origin.choice);
         let defined = archive.entries.iter().filter(|e| e.desc == "SEQUENCE");
         let defined: HashSet<Name> = defined.filter_map(closure::relation).collect();
         let wanted = |name: &Name, extension: Option<&str>| {
             selection.sections.data
-                && !(self.left_out)(name)
-                && !selection.excludes_data(name, &self.choice.known)
+                && !origin.left_out(name)
+                && !selection.excludes_data(name, &choice.known)
                 && match extension {
-                    Some(extension) => self.choice.has_configuration(selection, name, extension),
+                    Some(extension) => choice.has_configuration(selection, name, extension),
                     None => defined.contains(name),
                 }
         };
@@ -400,40 +314,6 @@ fn leave_out(archive: &mut Archive, left_out: &dyn Fn(&Name) -> bool) -> HashSet
     relations
 }
 
-/// Says that the dump has finished, however it does.
-struct Finish<'a>(&'a AtomicBool);
-
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// Looks who waits for the dump's locks, and keeps idle holders' connections alive, until the dump has finished.
-fn watch(shared: &Shared<'_>, finished: &AtomicBool) {
-    let mut spoken = Instant::now();
-    let mut looked = Instant::now();
-    while !finished.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(20));
-        if shared.stopped() {
-            shared.kill_child();
-        }
-        if looked.elapsed() >= WATCH_INTERVAL {
-            looked = Instant::now();
-            shared.note_waiters();
-        }
-        if spoken.elapsed() >= KEEPALIVE_INTERVAL {
-            spoken = Instant::now();
-            for holder in shared.holders {
-                if let Ok(mut conn) = holder.try_lock() {
-                    // A holder that is gone is noticed where it is needed.
-                    let _ = conn.execute("SELECT 1");
-                }
-            }
-        }
-    }
-}
-
 fn join_all<E>(threads: Vec<std::thread::ScopedJoinHandle<'_, Result<(), E>>>) -> Result<(), E> {
     let mut result = Ok(());
     for thread in threads {
@@ -447,14 +327,14 @@ fn join_all<E>(threads: Vec<std::thread::ScopedJoinHandle<'_, Result<(), E>>>) -
     result
 }
 
-fn record(table: PlannedTable, result: collect::TableResult) -> TableRecord {
+fn record(table: &PlannedTable, result: collect::TableResult) -> TableRecord {
     TableRecord {
-        schema: table.relation.schema,
-        name: table.relation.name,
-        role: table.role,
-        columns: table.columns,
+        schema: table.relation.schema.clone(),
+        name: table.relation.name.clone(),
+        role: table.role.clone(),
+        columns: table.columns.clone(),
         format: table.format,
-        load_through: table.load_through,
+        load_through: table.load_through.clone(),
         segment_pages: table.segment_pages,
         source_bytes: table.bytes,
         payload_bytes: result.payload_bytes,

@@ -7,25 +7,26 @@ mod collect;
 mod encode;
 mod facts;
 mod gather;
+mod holding;
+mod origin;
 mod plan;
 mod read;
 mod select;
+mod sessions;
 mod types;
 mod worker;
 
 use std::ffi::OsString;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::pg::Settings;
 use crate::pg::archive::TocEntry;
-use crate::pg::catalog::{self, DatabaseFacts, Name};
+use crate::pg::catalog::DatabaseFacts;
 use crate::pg::interrupt::Interrupt;
-use crate::pg::pg_dump::{PgDump, PgDumpError};
-use crate::pg::snapshot::{self, SnapshotError};
-use crate::pg::{Connection, Settings, session_options};
+use crate::pg::pg_dump::PgDumpError;
+use crate::pg::snapshot::SnapshotError;
 use crate::progress::{Progress, Stage};
-use crate::repo::model::{
-    Cluster, Extension, Root, SequenceValue, Snapshot, Source, TableRecord, TableRole, Totals,
-};
+use crate::repo::model::{Cluster, Root, SequenceValue, Snapshot, Source, TableRecord, Totals};
 use crate::repo::outline::{KnownTables, Tree};
 use crate::repo::{PackGroup, Reader, RepoError, Repository, SnapshotId, Writer, lists};
 use crate::rows::Effort;
@@ -35,15 +36,12 @@ use crate::schema::selection::Selection;
 use crate::schema::skip::Sections;
 use crate::timescale::contents::Counts;
 use crate::timescale::part::Part;
-use crate::timescale::reading::{self, ReadingError, Wanted};
+use crate::timescale::reading::ReadingError;
 
 use encode::EncodeError;
 use gather::Run;
-use select::Selector;
+use origin::Origin;
 use worker::WorkerError;
-
-/// The oldest server whose catalog is known.
-const OLDEST_SERVER: i32 = 150_000;
 
 /// What a dump is asked to do.
 #[derive(Debug, Clone)]
@@ -273,158 +271,38 @@ fn dump(
     interrupt: &Interrupt,
     progress: &dyn Progress,
 ) -> Result<(Snapshot, Counts, Vec<String>), DumpError> {
-    let began = Instant::now();
-    let mut settings = options.settings.clone();
-    if let Some(role) = &options.role {
-        settings = settings.with_session("role", role);
-    }
-    if options.row_security {
-        settings = settings.with_session("row_security", "on");
-    }
-    let mut watcher = settings
-        .connect(&session_options())
-        .map_err(server("could not connect"))?;
-    for notice in watcher.take_notices() {
-        progress.note(&notice.to_string());
-    }
-    let settings = settings.pin(&watcher);
-    let _registration = interrupt.register(watcher.cancel_token());
-    watcher
-        .execute(&snapshot::set_lock_timeout(options.lock_wait_timeout))
-        .map_err(server("could not prepare the session"))?;
-    let version = check_version(&watcher)?;
-    let server_version = watcher.parameter("server_version").unwrap_or_default();
-    let server_version = server_version.to_owned();
-    let facts = catalog::database_facts(&mut watcher)
-        .map_err(server("could not read the database's properties"))?;
-    if facts.encoding == "SQL_ASCII" {
-        let names = catalog::names_not_utf8(&mut watcher)
-            .map_err(server("could not read the names of tables and columns"))?;
-        if !names.is_empty() {
-            return Err(DumpError::Names(names));
-        }
-    }
-    let jobs = match options.jobs {
-        Some(jobs) => jobs.max(1),
-        None => catalog::default_jobs(&mut watcher)
-            .map_err(server("could not ask for the free connections"))?,
-    };
-    let pg_dump = PgDump::find(options.pg_dump.as_deref(), options.path.as_deref(), version)?;
     let reader = repo.reader()?;
-    let previous = previous_tables(repo, &reader, &settings, &facts)?;
-
-    let selection = &options.selection;
-    let selector = Selector::new(selection, &settings)?;
-    let wanted = snapshot::Wanted {
-        list: &|conn| Ok(selector.choose(conn)?.relations),
-        lock_timeout: options.lock_wait_timeout,
-        snapshot: options.snapshot.as_deref(),
-    };
-    let refused = access::refused(&mut watcher, &selector, selection)
-        .map_err(server("could not ask for the role's privileges"))?;
-    if !refused.is_empty() {
-        return Err(DumpError::NotReadable {
-            role: options
-                .role
-                .as_deref()
-                .unwrap_or(settings.user())
-                .to_owned(),
-            objects: refused,
-        });
-    }
-    let mut held = snapshot::hold(&settings, &mut watcher, &wanted, progress)?;
-    let choice = selector
-        .settle(&mut held)
-        .map_err(server("could not list the tables"))?;
-    let time = jiff::Timestamp::now();
-    let lock_seconds = began.elapsed().as_secs_f64();
-    let reading = Instant::now();
-    let extensions = catalog::extensions(&mut held.first)
-        .map_err(server("could not read the installed extensions"))?;
-    let special = reading::reading(
-        &mut held.first,
-        &held.relations,
-        &Wanted {
-            part: &options.part,
-            excluded: &|name| selection.excludes(name, &choice.known),
-            decompress: options.decompress,
-        },
-        time,
-    )?;
-    held.notes.extend(special.notes.iter().cloned());
-    let access = access::look(&mut held.first, &held.relations, options)
-        .map_err(server("could not ask for the role's privileges"))?;
-    let mut planned = plan::plan(
-        &mut held.first,
-        &held.relations,
-        &plan::Facts {
-            block_size: facts.block_size,
-            utf8: facts.encoding == "UTF8",
-            standby: facts.standby,
-            hidden: access.hidden,
-        },
-        &special,
-        &plan::Rows {
-            selection,
-            known: &choice.known,
-            statistics: options.statistics && selection.sections.data,
-        },
-        &previous,
-        jobs,
-    )?;
-    planned.skipped.extend(access.missing);
-    let conditions = choice.conditions(selection);
-    held.notes.append(&mut planned.notes);
-    let plain = planned.tables.iter().filter(|t| t.role == TableRole::Plain);
-    let names: Vec<Name> = plain.map(|t| t.relation.key()).collect();
-    let counts = Counts::of(&special.model, names.iter());
-    progress.stage(&counts.stage(planned.bytes));
-
+    let origin = Origin::open(options, interrupt, progress, &|settings, facts| {
+        previous_tables(repo, &reader, settings, facts)
+    })?;
+    progress.stage(&origin.counts.stage(origin.plan.bytes));
     let run = Run {
         repo,
         writer,
-        options,
-        settings: &settings,
+        origin: &origin,
         reader: &reader,
-        interrupt,
         progress,
-        pg_dump: &pg_dump,
-        left_out: &|name| special.left_out.contains(name) || choice.is_unwanted(selection, name),
-        choice: &choice,
-        jobs,
+        here: &|_| true,
     };
-    let read = run.read(held, watcher, planned, &facts)?;
+    let read = origin.holding.watched(|| run.read())?;
+    origin.holding.release();
+    let skipped = read.skipped.clone();
+    let snapshot = write_snapshot(writer, &origin, read)?;
+    Ok((snapshot, origin.counts, skipped))
+}
 
-    let source = Source {
-        database: facts.name.clone(),
-        host: settings.host_name().to_owned(),
-        port: settings.port(),
-        system_identifier: facts.system_identifier.clone(),
-        server_version,
-        server_version_num: version,
-        pg_dump_version: read.archive.dump_version.to_lossy().into_owned(),
-        encoding: facts.encoding.clone(),
-        collate: facts.collate.clone(),
-        ctype: facts.ctype.clone(),
-        locale_provider: facts.locale_provider.clone(),
-        locale: facts.locale.clone(),
-        collation_version: facts.collation_version.clone(),
-        block_size: facts.block_size,
-        standby: facts.standby,
-        extensions: extensions
-            .into_iter()
-            .filter(|(name, ..)| choice.has_extension(selection, name))
-            .map(|(name, version, schema)| Extension {
-                name,
-                version,
-                schema,
-            })
-            .collect(),
-    };
+/// Stores what was read beside the rows; what the snapshot says of itself.
+fn write_snapshot(
+    writer: &Writer,
+    origin: &Origin<'_>,
+    read: gather::Read,
+) -> Result<Snapshot, DumpError> {
+    let options = origin.options;
+    let selection = &options.selection;
     let tree = write_tree(writer, &read.archive.entries, &read.tables, &read.sequences)?;
     let stats = writer.stats();
-    let snapshot = Snapshot {
-        time,
+    Ok(Snapshot {
+        time: origin.time,
         finished: jiff::Timestamp::now(),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         host: this_host(),
@@ -439,11 +317,11 @@ fn dump(
             added_blocks: stats.new_blocks,
             added_bytes: stats.new_bytes,
             large_objects: read.large_objects,
-            lock_seconds,
-            read_seconds: reading.elapsed().as_secs_f64(),
-            seconds: began.elapsed().as_secs_f64(),
+            lock_seconds: (origin.locked - origin.began).as_secs_f64(),
+            read_seconds: origin.locked.elapsed().as_secs_f64(),
+            seconds: origin.began.elapsed().as_secs_f64(),
         },
-        source,
+        source: origin.source(&read.archive),
         warnings: read.warnings,
         sections: if selection.sections == Sections::ALL {
             Vec::new()
@@ -452,27 +330,14 @@ fn dump(
             names.map(str::to_owned).collect()
         },
         chosen: [selection.chosen(), options.part.chosen()].concat(),
-        conditions,
+        conditions: origin.choice.conditions(selection),
         without_rows: read.without_rows,
         cluster: options.cluster.clone(),
         original: None,
         root: tree.root,
         outline: Some(tree.outline),
         sealed: false,
-    };
-    Ok((snapshot, counts, read.skipped))
-}
-
-/// The server's version, if it is one that pgtide dumps from.
-fn check_version(conn: &Connection) -> Result<i32, DumpError> {
-    let version = conn.server_version();
-    if version < OLDEST_SERVER {
-        let version = conn.parameter("server_version").unwrap_or_default();
-        return Err(DumpError::OldServer {
-            version: version.to_owned(),
-        });
-    }
-    Ok(version)
+    })
 }
 
 /// The name of the machine that pgtide runs on.

@@ -1,6 +1,6 @@
 //! What a dump will read: tables, their segments, and the units of work that they form.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::pg::catalog::{self, Attribute, Name, Relation, TypeRow};
 use crate::pg::{Connection, Error};
@@ -51,8 +51,8 @@ pub struct PlannedTable {
     pub previous: Option<OutlineTable>,
 }
 
-/// Some segments of one table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Neighbouring segments of one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Piece {
     /// Index of the table in the plan.
     pub table: usize,
@@ -85,6 +85,18 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Tables of which only the rows are left out, as the role may not read them.
     pub without_rows: Vec<Name>,
+}
+
+impl Plan {
+    /// The units, with those tables only, by their number, that are to be read.
+    pub fn units_of(&self, wanted: &[bool]) -> VecDeque<Unit> {
+        let mut units = VecDeque::from(self.units.clone());
+        for unit in &mut units {
+            unit.pieces.retain(|piece| wanted[piece.table]);
+        }
+        units.retain(|unit| !unit.pieces.is_empty());
+        units
+    }
 }
 
 /// Why the reading cannot be planned.
@@ -427,11 +439,11 @@ impl PlannedTable {
         self.segments = 1;
     }
 
-    /// The COPY statement that reads one segment.
+    /// The COPY statement that reads neighbouring segments.
     ///
-    /// A table of one segment is read by name: a plain scan, which uses a small ring of the server's buffers. A range
+    /// All segments of a table are read by name: a plain scan, which uses a small ring of the server's buffers. A range
     /// of TIDs leaves out its upper bound in the last segment, as rows may lie beyond the size that was looked up.
-    pub fn copy_sql(&self, segment: u32) -> String {
+    pub fn copy_sql(&self, piece: &Piece) -> String {
         let name = self.relation.sql_name();
         let columns = column_list(&self.columns);
         let options = match self.format {
@@ -448,27 +460,26 @@ impl PlannedTable {
             };
             return format!("COPY ({query}) TO STDOUT{options}");
         }
-        if self.segments == 1 && (self.condition.is_some() || !self.relation.is_lockable()) {
+        let all = piece.from == 0 && piece.to >= self.segments;
+        if all && (self.condition.is_some() || !self.relation.is_lockable()) {
             let condition = self.condition.as_deref().unwrap_or("true");
             return format!(
                 "COPY (SELECT {columns} FROM ONLY {name} WHERE {condition}) TO STDOUT{options}"
             );
         }
-        if self.segments == 1 {
+        if all {
             return if columns.is_empty() {
                 format!("COPY {name} TO STDOUT{options}")
             } else {
                 format!("COPY {name} ({columns}) TO STDOUT{options}")
             };
         }
-        let first = u64::from(segment) * u64::from(self.segment_pages);
-        let upper = if segment + 1 == self.segments {
+        let page = |segment: u32| u64::from(segment) * u64::from(self.segment_pages);
+        let first = page(piece.from);
+        let upper = if piece.to >= self.segments {
             String::new()
         } else {
-            format!(
-                " AND ctid < '({},0)'::pg_catalog.tid",
-                first + u64::from(self.segment_pages)
-            )
+            format!(" AND ctid < '({},0)'::pg_catalog.tid", page(piece.to))
         };
         let condition = self.condition.iter().map(|c| format!(" AND {c}"));
         let condition: String = condition.collect();
@@ -479,11 +490,15 @@ impl PlannedTable {
 }
 
 impl Unit {
-    /// All segments of the unit, in order.
-    pub fn segments(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
-        self.pieces
-            .iter()
-            .flat_map(|piece| (piece.from..piece.to).map(move |segment| (piece.table, segment)))
+    /// All segments of the unit, in order, each as a piece of its own.
+    pub fn segments(&self) -> impl Iterator<Item = Piece> + '_ {
+        self.pieces.iter().flat_map(|&Piece { table, from, to }| {
+            (from..to).map(move |from| Piece {
+                table,
+                from,
+                to: from + 1,
+            })
+        })
     }
 }
 
@@ -538,11 +553,15 @@ mod tests {
         ];
         let total = tables.iter().map(|t| t.bytes).sum();
         let units = units(&tables, total, 2);
-        let mut seen: Vec<(usize, u32)> = units.iter().flat_map(Unit::segments).collect();
+        let mut seen: Vec<Piece> = units.iter().flat_map(Unit::segments).collect();
         seen.sort_unstable();
         let mut expected = Vec::new();
-        for (n, table) in tables.iter().enumerate() {
-            expected.extend((0..table.segments).map(|s| (n, s)));
+        for (table, planned) in tables.iter().enumerate() {
+            expected.extend((0..planned.segments).map(|from| Piece {
+                table,
+                from,
+                to: from + 1,
+            }));
         }
         assert_eq!(seen, expected);
         assert_eq!(units[0].pieces[0].table, 0, "largest table first");
@@ -550,9 +569,11 @@ mod tests {
 
     #[test]
     fn a_table_of_many_small_segments_in_a_small_unit_is_read_by_tid() {
+        let sql = |table: &PlannedTable, from, to| table.copy_sql(&Piece { table: 0, from, to });
         let table = planned(3 << 20, 2);
-        assert!(table.copy_sql(0).contains("ctid < '(256,0)'"));
-        assert!(!table.copy_sql(1).contains("ctid <"));
-        assert!(!planned(0, 1).copy_sql(0).contains("ctid"));
+        assert!(sql(&table, 0, 1).contains("ctid < '(256,0)'"));
+        assert!(!sql(&table, 1, 2).contains("ctid <"));
+        assert!(!sql(&table, 0, 2).contains("ctid"));
+        assert!(!sql(&planned(0, 1), 0, 1).contains("ctid"));
     }
 }

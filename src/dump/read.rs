@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::pg::{Connection, CopyError, Error, Reply, RowSink};
 use crate::rows::{BlockId, Digester, Format, RowDigest, RowsError};
 
-use super::plan::PlannedTable;
+use super::plan::{Piece, PlannedTable};
 
 /// A block is cut after the row with which its payload passes this.
 const BLOCK_BYTES: usize = 16 << 20;
@@ -70,7 +70,7 @@ pub enum ReadError {
     /// The rows are not what COPY sends.
     #[error("the server's rows do not parse: {0}")]
     Rows(#[from] RowsError),
-    /// The encoders are gone: the run fails for another reason.
+    /// Whoever takes the rows gave up: the run fails for another reason.
     #[error("the run was stopped")]
     Stopped,
 }
@@ -103,7 +103,7 @@ impl Buffers {
     }
 }
 
-/// The statements of a unit, but for its transaction: the guard of the files, then a COPY per segment.
+/// The statements of a unit, but for its transaction: the guard of the files, then a COPY per piece.
 pub struct UnitSql {
     /// `LOCK TABLE ...`, never waiting; foreign tables cannot be locked.
     pub lock: String,
@@ -113,9 +113,9 @@ pub struct UnitSql {
     pub copies: String,
 }
 
-/// Writes the statements of the given segments of a unit.
-pub fn unit_sql(tables: &[PlannedTable], segments: &[(usize, u32)]) -> UnitSql {
-    let mut touched: Vec<usize> = segments.iter().map(|&(table, _)| table).collect();
+/// Writes the statements that read the given pieces.
+pub fn unit_sql(tables: &[PlannedTable], pieces: &[Piece]) -> UnitSql {
+    let mut touched: Vec<usize> = pieces.iter().map(|piece| piece.table).collect();
     touched.dedup();
     let relations = touched.iter().map(|&n| &tables[n].relation);
     let names: Vec<String> = relations
@@ -131,9 +131,9 @@ pub fn unit_sql(tables: &[PlannedTable], segments: &[(usize, u32)]) -> UnitSql {
             )
         })
         .collect();
-    let copies: Vec<String> = segments
+    let copies: Vec<String> = pieces
         .iter()
-        .map(|&(table, segment)| tables[table].copy_sql(segment))
+        .map(|piece| tables[piece.table].copy_sql(piece))
         .collect();
     UnitSql {
         lock: if names.is_empty() {
@@ -162,15 +162,25 @@ pub struct Output<'a> {
     pub buffers: Buffers,
 }
 
-/// Runs one message of a unit and takes its replies. Segments that were read to their end are taken off `segments`, so
-/// that what remains can be read again on another connection.
-pub fn run(
+/// Takes the rows of pieces, one piece after the other.
+pub trait Taker: RowSink<Error = ReadError> {
+    /// The rows of a piece follow. Attempts are counted from 1.
+    fn begin(&mut self, piece: &Piece, attempt: u32);
+
+    /// The piece has no more rows.
+    fn end(&mut self) -> Result<(), ReadError>;
+
+    /// Whether pieces that were not read to their end may be read again from their beginning.
+    fn may_repeat(&self) -> bool;
+}
+
+/// Runs one message of a unit and takes its replies. What was read to its end is taken off `pieces`, so that what remains can be read again on another connection.
+pub fn run<T: Taker>(
     conn: &mut Connection,
     sql: &str,
-    segments: &mut Vec<(usize, u32)>,
+    pieces: &mut Vec<Piece>,
     attempt: u32,
-    known: &HashMap<usize, Known>,
-    output: &Output<'_>,
+    taker: &mut T,
 ) -> Result<(), ReadError> {
     conn.send(sql)?;
     let mut rewritten = None;
@@ -182,20 +192,18 @@ pub fn run(
                 if rewritten.is_some() {
                     break Err(());
                 }
-                let Some(&(table, segment)) = segments.get(done) else {
-                    return Err(Error::Protocol("more COPYs than segments".to_owned()).into());
+                let Some(piece) = pieces.get(done) else {
+                    return Err(Error::Protocol("more COPYs than asked for".to_owned()).into());
                 };
-                let mut sink =
-                    Sink::new(output, table, segment, attempt, known.get(&table).cloned());
-                let read = conn.read_copy(PART_BYTES, &mut sink);
-                match read {
+                taker.begin(piece, attempt);
+                match conn.read_copy(PART_BYTES, taker) {
                     Ok(_) => {
-                        sink.finish()?;
+                        taker.end()?;
                         done += 1;
                     }
                     Err(CopyError::Sink(error)) => return Err(error),
                     Err(CopyError::Connection(error)) => {
-                        segments.drain(..done);
+                        pieces.drain(..done);
                         return Err(error.into());
                     }
                 }
@@ -203,12 +211,12 @@ pub fn run(
             Ok(Reply::Complete(_)) => {}
             Ok(Reply::Done) => break Ok(()),
             Err(error) => {
-                segments.drain(..done);
+                pieces.drain(..done);
                 return Err(error.into());
             }
         }
     };
-    segments.drain(..done);
+    pieces.drain(..done);
     match (result, rewritten) {
         (Ok(()), None) => Ok(()),
         (_, table) => Err(ReadError::Rewritten {
@@ -217,39 +225,33 @@ pub fn run(
     }
 }
 
-/// Gathers the rows of one segment into blocks.
-struct Sink<'o, 'a> {
+/// Gathers the rows of single segments into blocks.
+pub struct Blocks<'o, 'a> {
     output: &'o Output<'a>,
+    known: HashMap<usize, Known>,
     table: usize,
     segment: u32,
     attempt: u32,
     format: Format,
     number: u32,
     buffer: Vec<u8>,
-    /// Digests the parts of rows, which must be seen in order.
-    parts: Digester<'a>,
-    known: Known,
+    /// Digests the parts of rows of the segment, which must be seen in order.
+    parts: Option<Digester<'a>>,
 }
 
-impl<'o, 'a> Sink<'o, 'a> {
-    fn new(
-        output: &'o Output<'a>,
-        table: usize,
-        segment: u32,
-        attempt: u32,
-        known: Option<Known>,
-    ) -> Self {
-        let planned = &output.tables[table];
+impl<'o, 'a> Blocks<'o, 'a> {
+    /// Blocks for encoders, with the digests that are known of some tables' blocks.
+    pub fn new(output: &'o Output<'a>, known: HashMap<usize, Known>) -> Self {
         Self {
             output,
-            table,
-            segment,
-            attempt,
-            format: planned.format,
+            known,
+            table: 0,
+            segment: 0,
+            attempt: 0,
+            format: Format::Binary,
             number: 0,
-            buffer: output.buffers.take(),
-            parts: Digester::new(&planned.digest),
-            known: known.unwrap_or_default(),
+            buffer: Vec::new(),
+            parts: None,
         }
     }
 
@@ -263,7 +265,7 @@ impl<'o, 'a> Sink<'o, 'a> {
             format,
             payload,
             digest,
-            known: Arc::clone(&self.known),
+            known: self.known.get(&self.table).cloned().unwrap_or_default(),
         };
         self.number += 1;
         self.send(Item::Block(block))
@@ -274,15 +276,33 @@ impl<'o, 'a> Sink<'o, 'a> {
     }
 
     fn emit_part(&mut self) -> Result<(), ReadError> {
-        let digest = self.parts.push_part(&self.buffer)?;
+        let tables: &'a [PlannedTable] = self.output.tables;
+        let plan = &tables[self.table].digest;
+        let parts = self.parts.get_or_insert_with(|| Digester::new(plan));
+        let digest = parts.push_part(&self.buffer)?;
         self.emit(Format::Part, Some(digest))
     }
+}
 
-    fn finish(mut self) -> Result<(), ReadError> {
+impl Taker for Blocks<'_, '_> {
+    fn begin(&mut self, piece: &Piece, attempt: u32) {
+        self.table = piece.table;
+        self.segment = piece.from;
+        self.attempt = attempt;
+        self.format = self.output.tables[piece.table].format;
+        self.number = 0;
+        self.parts = None;
+        // What an attempt before this one has left.
+        self.buffer.clear();
+        if self.buffer.capacity() == 0 {
+            self.buffer = self.output.buffers.take();
+        }
+    }
+
+    fn end(&mut self) -> Result<(), ReadError> {
         if !self.buffer.is_empty() {
             self.emit(self.format, None)?;
         }
-        self.output.buffers.give(std::mem::take(&mut self.buffer));
         self.send(Item::SegmentEnd {
             table: self.table,
             segment: self.segment,
@@ -290,9 +310,20 @@ impl<'o, 'a> Sink<'o, 'a> {
             blocks: self.number,
         })
     }
+
+    /// Of a segment that is read again only the latest attempt counts.
+    fn may_repeat(&self) -> bool {
+        true
+    }
 }
 
-impl RowSink for Sink<'_, '_> {
+impl Drop for Blocks<'_, '_> {
+    fn drop(&mut self) {
+        self.output.buffers.give(std::mem::take(&mut self.buffer));
+    }
+}
+
+impl RowSink for Blocks<'_, '_> {
     type Error = ReadError;
 
     #[inline]

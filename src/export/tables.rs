@@ -207,7 +207,7 @@ pub fn write_binary(
 pub fn each(
     source: &Source<'_>,
     table: &TableRecord,
-    take: &mut load::Take<'_, ExportError>,
+    take: &mut load::TakeBlock<'_, ExportError>,
 ) -> Result<(), ExportError> {
     let reader = &source.opened.reader;
     load::each(

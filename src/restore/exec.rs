@@ -1,6 +1,7 @@
 //! Does tasks on one session: several cheap ones in one transaction, and each alone where that fails.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,12 +9,13 @@ use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
 use crate::pg::{BatchError, Connection, Error, Together, TransactionStatus};
 use crate::progress::Progress;
-use crate::repo::model::{BlockRef, TableRecord, TableRole};
+use crate::repo::model::{TableRecord, TableRole};
 use crate::repo::{Reader, RepoError};
 use crate::rows::Format;
 use crate::schema::statements::{RenderOptions, Renderer};
 
 use super::load::{self, Count, LoadError, SharedLoad};
+use super::rows::{Pieces, RowSession, RowSource, Rows};
 use super::triggers::Triggers;
 use super::{large_objects, statistics};
 
@@ -44,13 +46,15 @@ pub enum Work {
     LargeObjectPages(usize, Arc<SharedLoad>),
     /// Restores a part of the statistics.
     Statistics(statistics::Part),
+    /// Says that all rows were loaded.
+    Release,
 }
 
 impl Work {
     /// Whether it takes transactions of its own.
     fn commits(&self) -> bool {
         match self {
-            Work::Entry(_) | Work::Statements(..) | Work::Load(_) => false,
+            Work::Entry(_) | Work::Statements(..) | Work::Load(_) | Work::Release => false,
             Work::LoadShared(..)
             | Work::LargeObjects(_)
             | Work::LargeObjectPages(..)
@@ -87,6 +91,8 @@ impl std::fmt::Display for Failure {
 pub struct Shared<'a> {
     /// The repository.
     pub reader: &'a Reader,
+    /// The rows of the tables.
+    pub rows: &'a dyn RowSource,
     /// The entries of the snapshot.
     pub entries: &'a [TocEntry],
     /// The tables of the snapshot.
@@ -132,6 +138,7 @@ impl Shared<'_> {
             Work::LargeObjects(_) => "large objects".to_owned(),
             Work::LargeObjectPages(..) => "pages of large objects".to_owned(),
             Work::Statistics(_) => "statistics".to_owned(),
+            Work::Release => "all rows".to_owned(),
         }
     }
 
@@ -187,14 +194,17 @@ pub fn entry_name(entry: &TocEntry) -> String {
 #[derive(Default)]
 struct Pending {
     together: Together,
-    /// The tables whose rows are in it, in their order.
-    loads: Vec<usize>,
+    /// The tables whose rows are in it, in their order, and how many rows these are.
+    loads: Vec<(usize, u64)>,
+    /// The rows of the batch's small tables.
+    small: HashMap<usize, Rows>,
 }
 
 /// One session of a restore.
 pub struct Session<'a> {
     conn: Connection,
     renderer: Renderer,
+    rows: Box<dyn RowSession + 'a>,
     shared: &'a Shared<'a>,
 }
 
@@ -271,6 +281,7 @@ impl<'a> Session<'a> {
         let role = shared.role.or(conn.parameter("session_authorization"));
         Self {
             renderer: Renderer::of_role(shared.render, role),
+            rows: shared.rows.session(),
             conn,
             shared,
         }
@@ -337,7 +348,10 @@ impl<'a> Session<'a> {
     /// Does cheap work in one transaction, in as few messages as possible. Which part of it failed, if one does, is not
     /// known.
     fn together(&mut self, batch: &[&Work]) -> Result<(), Failed> {
-        let mut pending = Pending::default();
+        let mut pending = Pending {
+            small: self.small(batch)?,
+            ..Pending::default()
+        };
         pending.together.statement(b"BEGIN");
         let result = batch
             .iter()
@@ -377,7 +391,8 @@ impl<'a> Session<'a> {
             Work::LoadShared(..)
             | Work::LargeObjects(_)
             | Work::LargeObjectPages(..)
-            | Work::Statistics(_) => {
+            | Work::Statistics(_)
+            | Work::Release => {
                 self.send(pending)?;
                 self.work(work)?;
             }
@@ -388,25 +403,42 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Adds the rows of a small table, if they fit. Rows in another encoding need a session in that encoding.
-    fn add_load(&mut self, table: usize, pending: &mut Pending) -> Result<bool, Failed> {
-        let record = &self.shared.tables[table];
-        if self.shared.encoding.is_some()
-            || record.payload_bytes > TOGETHER_BYTES
-            || self.disables_triggers(record)
-        {
-            return Ok(false);
+    /// Reads the rows of small tables. Rows in another encoding need a session in that encoding.
+    fn small(&mut self, batch: &[&Work]) -> Result<HashMap<usize, Rows>, Failed> {
+        if self.shared.encoding.is_some() {
+            return Ok(HashMap::new());
         }
-        let rows = load::whole(self.shared.reader, record)?;
+        let is_small = |n: &usize| {
+            let record = &self.shared.tables[*n];
+            record.payload_bytes <= TOGETHER_BYTES && !self.disables_triggers(record)
+        };
+        let loads = batch.iter().filter_map(|work| match work {
+            Work::Load(n) => Some(*n),
+            _ => None,
+        });
+        let tables: Vec<usize> = loads.filter(is_small).collect();
+        let rows = self
+            .rows
+            .whole(&tables)
+            .map_err(|error| Failed::load("", &error))?;
+        Ok(tables.into_iter().zip(rows).collect())
+    }
+
+    /// Adds the rows of a small table, if they fit.
+    fn add_load(&mut self, table: usize, pending: &mut Pending) -> Result<bool, Failed> {
+        let Some(rows) = pending.small.remove(&table) else {
+            return Ok(false);
+        };
+        let record = &self.shared.tables[table];
         let sql = self.copy_sql(record, false);
         let binary = record.format == Format::Binary;
-        if !pending.together.copy(&sql, binary, &rows) {
+        if !pending.together.copy(&sql, binary, &rows.bytes) {
             self.send(pending)?;
-            if !pending.together.copy(&sql, binary, &rows) {
+            if !pending.together.copy(&sql, binary, &rows.bytes) {
                 return Ok(false);
             }
         }
-        pending.loads.push(table);
+        pending.loads.push((table, rows.count));
         Ok(true)
     }
 
@@ -417,14 +449,13 @@ impl<'a> Session<'a> {
             .run_together(&mut pending.together)
             .map_err(|error| Failed::server(b"", &error))?;
         let loads = std::mem::take(&mut pending.loads);
-        let expected = loads.iter().map(|&n| &self.shared.tables[n]);
-        for (n, record) in expected.enumerate() {
-            let (loaded, expected) = (copied.get(n).copied().unwrap_or(0), record.digest.rows);
+        for (n, (table, expected)) in loads.into_iter().enumerate() {
+            let record = &self.shared.tables[table];
+            let loaded = copied.get(n).copied().unwrap_or(0);
             if loaded != expected && count(record) == Count::Exact {
                 let error = LoadError::Count { loaded, expected };
                 return Err(Failed::load(&self.copy_sql(record, false), &error));
             }
-            self.shared.progress.bytes(record.payload_bytes);
         }
         Ok(())
     }
@@ -472,6 +503,10 @@ impl<'a> Session<'a> {
             Work::LargeObjects(part) => large_objects::create(&mut self.conn, self.shared, part),
             Work::LargeObjectPages(n, runs) => self.large_object_pages(*n, runs),
             Work::Statistics(part) => statistics::restore(&mut self.conn, self.shared, part),
+            Work::Release => {
+                self.shared.rows.release();
+                Ok(())
+            }
         }
     }
 
@@ -486,7 +521,8 @@ impl<'a> Session<'a> {
 
     fn load(&mut self, table: usize) -> Result<(), Failed> {
         let record = &self.shared.tables[table];
-        let blocks = load::blocks(self.shared.reader, record)?;
+        let pieces = (self.shared.rows.pieces(table)).map_err(|error| Failed::load("", &error))?;
+        let all = 0..pieces.len();
         let freeze = record.payload_bytes >= FREEZE_BYTES
             && (self.shared.root)(record).is_none()
             && (self.shared.created)(record);
@@ -499,13 +535,13 @@ impl<'a> Session<'a> {
         }
         let sql = self.copy_sql(record, freeze);
         if !self.disables_triggers(record) {
-            return self.copy(&sql, &blocks, count(record));
+            return self.copy(&sql, table, &pieces, all);
         }
         let failed = |error: Error| Failed::server(b"ALTER TABLE ... DISABLE TRIGGER ALL", &error);
         let root = (self.shared.root)(record).cloned();
         let filled = root.unwrap_or_else(|| record.key());
         let triggers = Triggers::disable(&mut self.conn, &filled).map_err(failed)?;
-        self.copy(&sql, &blocks, count(record))?;
+        self.copy(&sql, table, &pieces, all)?;
         triggers.enable(&mut self.conn).map_err(failed)
     }
 
@@ -521,7 +557,7 @@ impl<'a> Session<'a> {
         let record = &self.shared.tables[table];
         let sql = self.copy_sql(record, false);
         while let Some(run) = runs.next_run() {
-            self.copy(&sql, run, count(record))?;
+            self.copy(&sql, table, &runs.pieces, run)?;
         }
         Ok(())
     }
@@ -532,11 +568,20 @@ impl<'a> Session<'a> {
         if direct {
             return self.load_shared(table, runs);
         }
-        large_objects::put(&mut self.conn, self.shared, runs)
-            .map_err(|error| Failed::load("", &error))
+        let rows = &mut *self.rows;
+        large_objects::put(&mut self.conn, self.shared, runs, &mut |run, take| {
+            rows.read(table, &runs.pieces, run, take)
+        })
+        .map_err(|error| Failed::load("", &error))
     }
 
-    fn copy(&mut self, sql: &str, blocks: &[BlockRef], count: Count) -> Result<(), Failed> {
+    fn copy(
+        &mut self,
+        sql: &str,
+        table: usize,
+        pieces: &Pieces,
+        range: Range<usize>,
+    ) -> Result<(), Failed> {
         // The server reads a message in the encoding that holds when it arrives: the COPY's own text is in that of the
         // entries, to which the session goes back.
         let sql = match self.shared.encoding {
@@ -546,14 +591,11 @@ impl<'a> Session<'a> {
             ),
             None => sql.to_owned(),
         };
-        let result = load::load(
-            &mut self.conn,
-            self.shared.reader,
-            &sql,
-            blocks,
-            count,
-            self.shared.progress,
-        );
+        let count = count(&self.shared.tables[table]);
+        let rows = &mut *self.rows;
+        let result = load::load(&mut self.conn, &sql, count, |take| {
+            rows.read(table, pieces, range, take)
+        });
         if self.shared.encoding.is_some() && result.is_ok() {
             self.conn
                 .execute("RESET client_encoding")

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::pg::catalog::{self, Name};
 use crate::pg::{Connection, Error};
-use crate::progress::Progress;
 use crate::repo::model::{BlockRef, ManifestShard, TableRecord};
 use crate::repo::{Reader, RepoError, lists};
 use crate::rows::{Decoder, Format};
+
+use super::rows::{Pieces, Take};
 
 /// Blocks that are decoded ahead of the one being sent.
 const AHEAD: usize = 1;
@@ -31,13 +32,22 @@ pub enum LoadError {
     /// The repository could not give the rows.
     #[error(transparent)]
     Repo(#[from] RepoError),
-    /// The server counted other rows than the repository has.
-    #[error("the server loaded {loaded} rows, the snapshot has {expected}")]
+    /// The server counted other rows than were sent.
+    #[error("the server loaded {loaded} rows, the source has {expected}")]
     Count {
         /// Rows that the server counted.
         loaded: u64,
-        /// Rows of the manifest.
+        /// Rows that there are.
         expected: u64,
+    },
+    /// The source could not give the rows.
+    #[error("could not read the rows at the source: {source}")]
+    Source {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// Whether another try may succeed.
+        again: bool,
     },
 }
 
@@ -130,30 +140,24 @@ pub enum Count {
     MayDiffer,
 }
 
-/// Sends blocks through one COPY. Every block's id is computed again from what is sent.
+/// Sends rows through one COPY. `rows` hands them on and returns how many they were.
 pub fn load(
     conn: &mut Connection,
-    reader: &Reader,
     sql: &str,
-    blocks: &[BlockRef],
     count: Count,
-    progress: &dyn Progress,
+    rows: impl FnOnce(&mut Take<'_>) -> Result<u64, LoadError>,
 ) -> Result<(), LoadError> {
-    let expected = blocks.iter().map(|b| b.digest.rows).sum();
     let mut copy = conn.copy_in(sql)?;
-    let sent = each(reader, blocks, &mut |_, payload| {
-        progress.bytes(payload.len() as u64);
-        copy.write(payload).map_err(LoadError::from)
-    });
-    match sent {
-        Ok(()) => {}
+    let sent = rows(&mut |bytes| copy.write(bytes).map_err(LoadError::from));
+    let expected = match sent {
+        Ok(expected) => expected,
         Err(LoadError::Server(error)) => return Err(error.into()),
         Err(error) => {
             // The server throws away what it has of this COPY.
-            let _ = copy.abort("pgtide could not read the repository");
+            let _ = copy.abort("pgtide could not read the rows");
             return Err(error);
         }
-    }
+    };
     let loaded = copy.finish()?;
     if loaded == expected || count == Count::MayDiffer {
         Ok(())
@@ -163,14 +167,14 @@ pub fn load(
 }
 
 /// Takes a block's payload.
-pub type Take<'t, E> = dyn FnMut(&BlockRef, &[u8]) -> Result<(), E> + 't;
+pub type TakeBlock<'t, E> = dyn FnMut(&BlockRef, &[u8]) -> Result<(), E> + 't;
 
 /// Hands on the payloads of blocks, in order. Every block's id is computed again from its payload; large ones are read
 /// and decoded ahead.
 pub fn each<E: From<RepoError>>(
     reader: &Reader,
     blocks: &[BlockRef],
-    take: &mut Take<'_, E>,
+    take: &mut TakeBlock<'_, E>,
 ) -> Result<(), E> {
     let payload: u64 = blocks.iter().map(|b| u64::from(b.payload_len)).sum();
     if payload <= INLINE_BYTES {
@@ -183,7 +187,7 @@ pub fn each<E: From<RepoError>>(
 fn each_inline<E: From<RepoError>>(
     reader: &Reader,
     blocks: &[BlockRef],
-    take: &mut Take<'_, E>,
+    take: &mut TakeBlock<'_, E>,
 ) -> Result<(), E> {
     let mut decoder = Decoder::new();
     let (mut scratch, mut payload) = (Vec::new(), Vec::new());
@@ -197,7 +201,7 @@ fn each_inline<E: From<RepoError>>(
 fn each_ahead<E: From<RepoError>>(
     reader: &Reader,
     blocks: &[BlockRef],
-    take: &mut Take<'_, E>,
+    take: &mut TakeBlock<'_, E>,
 ) -> Result<(), E> {
     std::thread::scope(|scope| {
         let (full, decoded) = crossbeam_channel::bounded::<Result<Vec<u8>, RepoError>>(AHEAD);
@@ -226,44 +230,23 @@ fn each_ahead<E: From<RepoError>>(
     })
 }
 
-/// Cuts blocks into runs of about so many bytes of payload.
-pub fn runs(blocks: &[BlockRef], size: u64) -> Vec<Range<usize>> {
-    let mut runs = Vec::new();
-    let mut from = 0;
-    let mut bytes = 0;
-    for (n, block) in blocks.iter().enumerate() {
-        bytes += u64::from(block.payload_len);
-        // A row in parts must not be torn apart: its last part is the one that counts a row.
-        let whole = block.format != Format::Part || block.digest.rows > 0;
-        if whole && bytes >= size {
-            runs.push(from..n + 1);
-            from = n + 1;
-            bytes = 0;
-        }
-    }
-    if from < blocks.len() {
-        runs.push(from..blocks.len());
-    }
-    runs
-}
-
-/// A table that many sessions load: its blocks handed out in ascending runs, so that the heap stays nearly in the
+/// A table that many sessions load: its pieces handed out in ascending runs, so that the heap stays nearly in the
 /// order of the source.
 #[derive(Debug)]
 pub struct SharedLoad {
-    blocks: Vec<BlockRef>,
+    /// The pieces.
+    pub pieces: Pieces,
     next: AtomicUsize,
     runs: Vec<Range<usize>>,
 }
 
 impl SharedLoad {
-    /// Cuts the blocks into runs for this many sessions.
-    pub fn new(blocks: Vec<BlockRef>, sessions: usize) -> Self {
-        let total: u64 = blocks.iter().map(|b| u64::from(b.payload_len)).sum();
-        let size = (total / (RUNS_EACH * sessions.max(1) as u64)).clamp(LEAST_RUN, MOST_RUN);
-        let runs = runs(&blocks, size);
+    /// Cuts the pieces into runs for this many sessions.
+    pub fn new(pieces: Pieces, sessions: usize) -> Self {
+        let size = pieces.total() / (RUNS_EACH * sessions.max(1) as u64);
+        let runs = pieces.runs(size.clamp(LEAST_RUN, MOST_RUN));
         Self {
-            blocks,
+            pieces,
             next: AtomicUsize::new(0),
             runs,
         }
@@ -275,43 +258,8 @@ impl SharedLoad {
     }
 
     /// The next run that nobody has taken.
-    pub fn next_run(&self) -> Option<&[BlockRef]> {
+    pub fn next_run(&self) -> Option<Range<usize>> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        self.runs.get(n).map(|run| &self.blocks[run.clone()])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rows::{BlockId, RowDigest};
-
-    fn block(payload_len: u32, format: Format, rows: u64) -> BlockRef {
-        BlockRef {
-            id: BlockId([0; 32]),
-            format,
-            payload_len,
-            digest: RowDigest { rows, sum: 0 },
-        }
-    }
-
-    #[test]
-    fn runs_cover_all_blocks_in_order_and_never_tear_a_row_apart() {
-        let mut blocks = vec![block(16 << 20, Format::Binary, 10); 9];
-        blocks.extend(vec![block(8 << 20, Format::Part, 0); 20]);
-        blocks.push(block(5, Format::Part, 1));
-        blocks.push(block(16 << 20, Format::Binary, 3));
-        let load = SharedLoad::new(blocks.clone(), 4);
-        let mut seen = Vec::new();
-        while let Some(run) = load.next_run() {
-            let first = run[0];
-            assert!(
-                seen.last()
-                    .is_none_or(|b: &BlockRef| b.format != Format::Part || b.digest.rows > 0),
-                "{first:?} starts within a row"
-            );
-            seen.extend_from_slice(run);
-        }
-        assert_eq!(seen, blocks);
+        self.runs.get(n).cloned()
     }
 }

@@ -13,6 +13,7 @@ mod older;
 mod plan;
 mod portable;
 mod preflight;
+pub(crate) mod rows;
 mod schedule;
 mod statistics;
 mod steps;
@@ -46,6 +47,7 @@ pub use exec::{Failure, entry_name};
 pub use preflight::Problems;
 
 use exec::Shared;
+use rows::{RowSource, Stored};
 use steps::Restore;
 use target::{create_database, database_name, lock_budget, session_options};
 
@@ -286,6 +288,22 @@ pub fn run(
     interrupt: &Interrupt,
     progress: &dyn Progress,
 ) -> Result<RestoreReport, RestoreError> {
+    let rows = Stored {
+        reader: &opened.reader,
+        tables: &opened.tables,
+        progress,
+    };
+    run_from(opened, &rows, options, interrupt, progress)
+}
+
+/// Restores an opened snapshot, with rows from elsewhere.
+pub(crate) fn run_from(
+    opened: &Opened,
+    rows: &dyn RowSource,
+    options: &RestoreOptions,
+    interrupt: &Interrupt,
+    progress: &dyn Progress,
+) -> Result<RestoreReport, RestoreError> {
     let began = Instant::now();
     let mut chosen = options.choose(opened)?;
     let mut conn = options
@@ -320,6 +338,7 @@ pub fn run(
         label_ids: label_ids.collect(),
         labels,
         reader: &opened.reader,
+        rows,
         entries: &opened.entries,
         tables: &opened.tables,
         created: &|table| chosen.created(table),

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
-use crate::repo::{Reader, RepoError};
 use crate::schema::foreign_key;
 use crate::schema::graph::{Graph, Pass};
 
 use super::exec::{self, Work};
 use super::existing::Order;
-use super::load::{self, SharedLoad};
+use super::load::{LoadError, SharedLoad};
+use super::rows::RowSource;
 use super::schedule::Task;
 
 /// Below this payload no table is loaded by many sessions.
@@ -32,6 +32,22 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Adds a task that says that all rows were loaded, as soon as they were.
+    pub fn push_release(&mut self) {
+        let loads = self.work.iter().enumerate().filter(|(_, work)| {
+            matches!(
+                work,
+                Work::Load(_) | Work::LoadShared(..) | Work::LargeObjectPages(..)
+            )
+        });
+        let task = Task {
+            cost: u64::MAX,
+            after: loads.map(|(n, _)| n).collect(),
+            ..Task::default()
+        };
+        self.push(task, Work::Release);
+    }
+
     /// Adds a task; its number.
     pub fn push(&mut self, task: Task, work: Work) -> usize {
         self.tasks.push(task);
@@ -63,7 +79,11 @@ pub struct Selection<'a> {
 }
 
 /// Loads and everything of the main pass that follows them.
-pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<Plan, RepoError> {
+pub fn main(
+    selection: &Selection<'_>,
+    rows: &dyn RowSource,
+    jobs: usize,
+) -> Result<Plan, LoadError> {
     let mut plan = Plan::default();
     let ids = table_ids(selection.entries);
     let mut payload: HashMap<i32, u64> = HashMap::new();
@@ -91,7 +111,7 @@ pub fn main(selection: &Selection<'_>, reader: &Reader, jobs: usize) -> Result<P
                 object,
                 after: numbers.clone(),
             };
-            let pushed = push_loads(&mut plan, selection, reader, load, total, jobs)?;
+            let pushed = push_loads(&mut plan, selection, rows, load, total, jobs)?;
             numbers.extend(&pushed);
             loads_of.insert(n, pushed);
         }
@@ -252,11 +272,11 @@ struct Load {
 fn push_loads(
     plan: &mut Plan,
     selection: &Selection<'_>,
-    reader: &Reader,
+    rows: &dyn RowSource,
     load: Load,
     total: u64,
     jobs: usize,
-) -> Result<Vec<usize>, RepoError> {
+) -> Result<Vec<usize>, LoadError> {
     let n = load.table;
     let table = &selection.tables[n];
     let task = Task {
@@ -271,7 +291,7 @@ fn push_loads(
     if jobs < 2 || table.payload_bytes < SHARE_BYTES || !dominates || !(selection.created)(table) {
         return Ok(vec![plan.push(task, Work::Load(n))]);
     }
-    let runs = Arc::new(SharedLoad::new(load::blocks(reader, table)?, jobs));
+    let runs = Arc::new(SharedLoad::new(rows.pieces(n)?, jobs));
     // Each at the cost of the whole table, so that none is cheap: in a batch that is rolled back, the runs that were
     // taken already would not be given out again, and their rows would be missing.
     Ok((0..jobs)
@@ -358,6 +378,7 @@ fn statement(entry: &TocEntry) -> &[u8] {
 mod tests {
     use super::*;
     use crate::pg::archive::Section;
+    use crate::restore::rows::Stored;
 
     fn foreign_key(defn: &str) -> TocEntry {
         TocEntry {
@@ -430,8 +451,14 @@ mod tests {
             created: &|_| true,
             order: &Order::default(),
         };
+        let reader = repo.reader().unwrap();
+        let rows = Stored {
+            reader: &reader,
+            tables: selection.tables,
+            progress: &crate::progress::Silent,
+        };
         for jobs in [2, 64, 256] {
-            let plan = main(&selection, &repo.reader().unwrap(), jobs).unwrap();
+            let plan = main(&selection, &rows, jobs).unwrap();
             let mut shares = 0;
             for (task, work) in plan.tasks.iter().zip(&plan.work) {
                 if matches!(work, Work::LoadShared(..)) {

@@ -14,6 +14,7 @@ use super::chosen::Chosen;
 use super::exec::{Failed, Shared, Work};
 use super::load::{self, Count, LoadError};
 use super::plan::{CHEAP_BYTES, Plan};
+use super::rows::stored;
 use super::schedule::Task;
 use super::{Opened, RestoreOptions};
 
@@ -175,8 +176,9 @@ fn take(
         columns.join(", ")
     );
     let blocks = load::blocks(shared.reader, record)?;
-    let (reader, progress) = (shared.reader, shared.progress);
-    load::load(conn, reader, &copy, &blocks, Count::Exact, progress)?;
+    load::load(conn, &copy, Count::Exact, |take| {
+        stored(shared.reader, &blocks, shared.progress, take)
+    })?;
     conn.execute("COMMIT")?;
     // A parent's statistics tell of its children's rows.
     let parents = if part.complete {

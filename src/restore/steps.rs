@@ -305,9 +305,11 @@ impl Restore<'_> {
         let bytes = self.chosen_bytes();
         self.progress
             .stage(&self.chosen.counts(self.opened).stage(bytes));
-        let plan = plan::main(&selection, &self.opened.reader, self.jobs).and_then(|mut plan| {
+        let rows = self.shared.rows;
+        let plan = plan::main(&selection, rows, self.jobs).and_then(|mut plan| {
             let (chosen, locks) = (&self.chosen.tables, self.lock_budget / self.jobs);
-            large_objects::plan(&mut plan, self.opened, chosen, self.jobs, locks)?;
+            large_objects::plan(&mut plan, self.opened, chosen, rows, self.jobs, locks)?;
+            plan.push_release();
             Ok(plan)
         });
         match plan {

@@ -117,6 +117,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// There is no such object.
+    pub(crate) fn absent(object: &str) -> Self {
+        Self::Absent {
+            object: object.to_owned(),
+        }
+    }
+
     /// Sorts an I/O error into its case.
     pub fn from_io(object: &str, source: io::Error) -> Self {
         let object = object.to_owned();

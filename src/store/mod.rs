@@ -8,6 +8,7 @@ mod error;
 pub mod fault;
 mod local;
 mod map;
+mod memory;
 mod remote;
 
 use std::fmt::Debug;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub use error::StoreError;
 pub use local::LocalStore;
 pub use map::Buffer;
+pub use memory::MemoryStore;
 pub use remote::{KNOWN_OPTIONS, OpenError, Options};
 
 /// The parsers of what servers answer, for fuzzing: none may panic or allocate without bound.

@@ -8,17 +8,18 @@
 mod look;
 mod make;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::pg::{Connection, Error};
-use crate::repo::RepoError;
-use crate::repo::model::{BlockRef, TableRecord, TableRole};
+use crate::repo::model::{TableRecord, TableRole};
 
 use super::Opened;
 use super::exec::{Shared, Work};
 use super::load::{self, Count, LoadError, SharedLoad};
 use super::plan::{CHEAP_BYTES, Plan};
+use super::rows::{RowSource, Take};
 use super::schedule::Task;
 
 pub use look::{Needs, drop_existing, needs};
@@ -60,9 +61,10 @@ pub fn plan(
     plan: &mut Plan,
     opened: &Opened,
     wanted: &[bool],
+    rows: &dyn RowSource,
     jobs: usize,
     locks: usize,
-) -> Result<(), RepoError> {
+) -> Result<(), LoadError> {
     let tables = &opened.tables;
     let Some((table, metadata)) = of_role(tables, wanted, &TableRole::LargeObjectMetadata) else {
         return Ok(());
@@ -91,7 +93,7 @@ pub fn plan(
         return Ok(());
     };
     if pages.digest.rows > 0 {
-        let runs = Arc::new(SharedLoad::new(load::blocks(&opened.reader, pages)?, jobs));
+        let runs = Arc::new(SharedLoad::new(rows.pieces(n)?, jobs));
         for _ in 0..jobs.min(runs.len()) {
             let work = Work::LargeObjectPages(n, Arc::clone(&runs));
             plan.push(task(pages, &created), work);
@@ -112,15 +114,23 @@ pub fn takes_pages(conn: &mut Connection, shared: &Shared<'_>) -> Result<bool, E
     Ok(page == Some(i64::from(shared.page)))
 }
 
+/// Reads the rows of a run.
+pub type ReadRun<'r> = dyn FnMut(Range<usize>, &mut Take<'_>) -> Result<u64, LoadError> + 'r;
+
 /// Writes pages through the server's functions, run by run.
-pub fn put(conn: &mut Connection, shared: &Shared<'_>, runs: &SharedLoad) -> Result<(), LoadError> {
+pub fn put(
+    conn: &mut Connection,
+    shared: &Shared<'_>,
+    runs: &SharedLoad,
+    read: &mut ReadRun<'_>,
+) -> Result<(), LoadError> {
     conn.execute(&format!(
         "CREATE TEMPORARY TABLE {} (loid oid, pageno int4, data bytea) ON COMMIT DELETE ROWS",
         PAGES.trim_start_matches("pg_temp.")
     ))?;
     let mut result = Ok(());
     while let Some(run) = runs.next_run() {
-        result = put_run(conn, shared, run);
+        result = put_run(conn, shared, &mut |take| read(run.clone(), take));
         if result.is_err() {
             // A session that cannot even roll back is lost, and the next statement will say so.
             let _ = conn.execute("ROLLBACK");
@@ -131,11 +141,14 @@ pub fn put(conn: &mut Connection, shared: &Shared<'_>, runs: &SharedLoad) -> Res
     result
 }
 
-fn put_run(conn: &mut Connection, shared: &Shared<'_>, run: &[BlockRef]) -> Result<(), LoadError> {
+fn put_run(
+    conn: &mut Connection,
+    shared: &Shared<'_>,
+    read: &mut dyn FnMut(&mut Take<'_>) -> Result<u64, LoadError>,
+) -> Result<(), LoadError> {
     conn.execute("BEGIN")?;
     let sql = format!("COPY {PAGES} (loid, pageno, data) FROM STDIN WITH (FORMAT binary)");
-    let progress = shared.progress;
-    load::load(conn, shared.reader, &sql, run, Count::Exact, progress)?;
+    load::load(conn, &sql, Count::Exact, read)?;
     if shared.objects_missing.load(Ordering::SeqCst) {
         conn.execute(&format!(
             "DELETE FROM {PAGES} p WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid = p.loid)"
