@@ -1,10 +1,11 @@
 //! pgtide: parallel dump and restore for PostgreSQL and TimescaleDB.
 //!
 //! The rooms of the house, from the top down; a room imports only rooms below it:
-//! [`ops`] is the operator's day, [`dump`], [`restore`] and [`export`] are the engines, [`timescale`] is everything special to TimescaleDB,
+//! [`ops`] is the operator's day, [`dump`], [`restore`], [`clone`](mod@clone) and [`export`] are the engines, [`timescale`] is everything special to TimescaleDB,
 //! [`schema`] knows entries and their order, [`repo`] stores blocks, [`rows`] turns COPY rows into
 //! encoded blocks and back, [`pg`] speaks to PostgreSQL and [`store`] keeps objects.
 
+pub mod clone;
 pub mod dump;
 pub mod export;
 pub mod ops;

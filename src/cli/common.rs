@@ -257,6 +257,16 @@ impl Connect {
     }
 }
 
+/// The settings that one name, connection string or URI stands for, with the environment's, the service file's and the
+/// password file's.
+pub fn settings_of(conninfo: &str) -> Result<Settings, Failure> {
+    let args = ConnectionArgs {
+        dbname: Some(conninfo.to_owned()),
+        ..ConnectionArgs::default()
+    };
+    Ok(Settings::resolve(args, &|name| std::env::var(name).ok())?)
+}
+
 /// An interrupt that SIGINT and SIGTERM raise. A second one ends the process at once.
 pub fn interrupt(shown: &Arc<Shown>) -> Result<Interrupt, Failure> {
     let interrupt = Interrupt::default();

@@ -86,7 +86,7 @@ enum Compress {
 }
 
 /// A number of milliseconds, as `pg_dump` takes, or a number with a unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());

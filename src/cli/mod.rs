@@ -6,6 +6,7 @@ macro_rules! outln {
 }
 
 mod check;
+mod clone;
 mod cluster;
 mod common;
 mod copy;
@@ -60,6 +61,8 @@ enum Command {
     Dump(Box<dump::Args>),
     /// Restore a snapshot into a database, or a whole cluster
     Restore(Box<restore::Args>),
+    /// Copy a database straight into another, without a repository
+    Clone(Box<clone::Args>),
     /// Write a snapshot as SQL, as an archive for pg_restore, or tables as CSV
     Export(Box<export::Args>),
     /// List the snapshots of a repository
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Clone(args) => clone::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Snapshots(args) => snapshots::run(&args),
         Command::Show(args) => show::run(&args),
@@ -186,6 +190,7 @@ failed!(
     serde_json::Error,
     pgtide::pg::Error,
     pgtide::restore::RestoreError,
+    pgtide::clone::CloneError,
     pgtide::dump::DumpError,
     pgtide::export::ExportError
 );

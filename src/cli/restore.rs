@@ -117,6 +117,7 @@ pub fn run(args: &Args) -> Outcome {
         disable_triggers: args.disable_triggers,
         analyze: !args.no_analyze,
         continue_on_error: args.continue_on_error,
+        resumed: false,
     };
     let mut opened = restore::open(&repo, snapshot)?;
     if whole_cluster {
@@ -161,18 +162,7 @@ pub fn run(args: &Args) -> Outcome {
                 report.database,
                 render::seconds(report.seconds)
             );
-            outln!(
-                "loaded    {} rows of {}, {} ({}/s); {}",
-                render::count(report.rows),
-                render::counts(
-                    report.counts.tables,
-                    report.counts.hypertables,
-                    report.counts.chunks
-                ),
-                render::bytes(report.payload_bytes),
-                render::bytes((report.payload_bytes as f64 / report.seconds.max(0.001)) as u64),
-                render::plural(report.entries, "schema entry", "schema entries"),
-            );
+            outln_loaded(&report, "loaded");
         }
     }
     if report.failures.is_empty() && report.left_out.is_empty() {
@@ -180,6 +170,22 @@ pub fn run(args: &Args) -> Outcome {
     } else {
         Ok(Exit::Partly)
     }
+}
+
+/// The line that says how much was loaded, by that name.
+pub fn outln_loaded(report: &RestoreReport, done: &str) {
+    outln!(
+        "{done:<9} {} rows of {}, {} ({}/s); {}",
+        render::count(report.rows),
+        render::counts(
+            report.counts.tables,
+            report.counts.hypertables,
+            report.counts.chunks
+        ),
+        render::bytes(report.payload_bytes),
+        render::bytes((report.payload_bytes as f64 / report.seconds.max(0.001)) as u64),
+        render::plural(report.entries, "schema entry", "schema entries"),
+    );
 }
 
 /// What a restore did, as JSON.

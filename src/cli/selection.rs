@@ -7,6 +7,7 @@ use pgtide::schema::filter_file::{self, Item};
 use pgtide::schema::pattern::{self, Pattern, PatternError};
 use pgtide::schema::selection::{RowCondition, Selection, TablePattern};
 use pgtide::schema::skip::{SectionName, Sections};
+use pgtide::schema::statements::RenderOptions;
 
 use super::Failure;
 use super::common::{Bare, Without};
@@ -100,7 +101,7 @@ impl Selected {
     /// What is chosen, with what the filter files say.
     pub fn selection(&self) -> Result<Selection, Failure> {
         let skip = self.without.skip();
-        let render = self.bare.render(skip);
+        let render = self.render();
         let mut selection = Selection {
             schemas: self.schemas.clone(),
             exclude_schemas: self.exclude_schemas.clone(),
@@ -141,6 +142,11 @@ impl Selected {
             }
         }
         Ok(selection)
+    }
+
+    /// What is left out of statements.
+    pub fn render(&self) -> RenderOptions {
+        self.bare.render(self.without.skip())
     }
 
     /// Whether rows that row security hides may be missing.

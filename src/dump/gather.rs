@@ -38,8 +38,6 @@ pub struct Read {
     pub blocks: u64,
     /// Number of large objects.
     pub large_objects: u64,
-    /// What was left out.
-    pub skipped: Vec<String>,
     /// Tables of which only the rows were left out.
     pub without_rows: Vec<Name>,
     /// What the user should know, what was left out first.
@@ -173,7 +171,6 @@ impl Run<'_> {
             sequences,
             blocks,
             large_objects,
-            skipped: plan.skipped.clone(),
             without_rows,
             warnings,
         })

@@ -7,12 +7,12 @@ mod collect;
 mod encode;
 mod facts;
 mod gather;
-mod holding;
-mod origin;
-mod plan;
-mod read;
+pub(crate) mod holding;
+pub(crate) mod origin;
+pub(crate) mod plan;
+pub(crate) mod read;
 mod select;
-mod sessions;
+pub(crate) mod sessions;
 mod types;
 mod worker;
 
@@ -41,6 +41,7 @@ use crate::timescale::reading::ReadingError;
 use encode::EncodeError;
 use gather::Run;
 use origin::Origin;
+use plan::PlannedTable;
 use worker::WorkerError;
 
 /// What a dump is asked to do.
@@ -276,19 +277,31 @@ fn dump(
         previous_tables(repo, &reader, settings, facts)
     })?;
     progress.stage(&origin.counts.stage(origin.plan.bytes));
+    let read = || read(repo, writer, &origin, &|_| true, progress);
+    let snapshot = origin.holding.watched(read)?;
+    origin.holding.release();
+    Ok((snapshot, origin.counts, origin.plan.skipped))
+}
+
+/// Reads an opened source, but for the rows of tables that are not read `here`. What the snapshot says of itself, which is
+/// still to be committed.
+pub(crate) fn read(
+    repo: &Repository,
+    writer: &Writer,
+    origin: &Origin<'_>,
+    here: &(dyn Fn(&PlannedTable) -> bool + Sync),
+    progress: &dyn Progress,
+) -> Result<Snapshot, DumpError> {
     let run = Run {
         repo,
         writer,
-        origin: &origin,
-        reader: &reader,
+        origin,
+        reader: &repo.reader()?,
         progress,
-        here: &|_| true,
+        here,
     };
-    let read = origin.holding.watched(|| run.read())?;
-    origin.holding.release();
-    let skipped = read.skipped.clone();
-    let snapshot = write_snapshot(writer, &origin, read)?;
-    Ok((snapshot, origin.counts, skipped))
+    let read = run.read()?;
+    write_snapshot(writer, origin, read)
 }
 
 /// Stores what was read beside the rows; what the snapshot says of itself.

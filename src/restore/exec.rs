@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
@@ -14,6 +15,7 @@ use crate::repo::{Reader, RepoError};
 use crate::rows::Format;
 use crate::schema::statements::{RenderOptions, Renderer};
 
+use super::journal::{self, Journal};
 use super::load::{self, Count, LoadError, SharedLoad};
 use super::rows::{Pieces, RowSession, RowSource, Rows};
 use super::triggers::Triggers;
@@ -25,6 +27,9 @@ const FREEZE_BYTES: u64 = 1 << 20;
 
 /// Tables up to this payload travel together.
 const TOGETHER_BYTES: u64 = 32 << 10;
+
+/// How often work is done again because the source broke off.
+const ATTEMPTS: u32 = 5;
 
 /// SQLSTATE object_not_in_prerequisite_state.
 const NOT_IN_PREREQUISITE_STATE: &str = "55000";
@@ -93,6 +98,8 @@ pub struct Shared<'a> {
     pub reader: &'a Reader,
     /// The rows of the tables.
     pub rows: &'a dyn RowSource,
+    /// What earlier runs have done, where what is done is noted.
+    pub journal: Option<&'a Journal>,
     /// The entries of the snapshot.
     pub entries: &'a [TocEntry],
     /// The tables of the snapshot.
@@ -165,6 +172,42 @@ impl Shared<'_> {
         }
     }
 
+    /// What is noted when the work is done, if it is done in one transaction.
+    fn task(&self, work: &Work) -> Option<String> {
+        match work {
+            Work::Entry(n) => Some(journal::entry(&self.entries[*n])),
+            Work::Statements(_, statements) if statements.is_empty() => None,
+            Work::Statements(name, statements) => Some(journal::statements(
+                name,
+                statements.iter().map(SqlText::as_bytes),
+            )),
+            Work::Load(n) => Some(journal::rows(&self.tables[*n].key())),
+            Work::Release => Some(journal::ROWS.to_owned()),
+            Work::LoadShared(..)
+            | Work::LargeObjects(_)
+            | Work::LargeObjectPages(..)
+            | Work::Statistics(_) => None,
+        }
+    }
+
+    /// Whether an earlier run has done it.
+    fn is_done(&self, work: &Work) -> bool {
+        self.journal.is_some_and(|journal| match work {
+            Work::Load(n) | Work::LoadShared(n, _) => journal.has_rows(&self.tables[*n].key()),
+            Work::LargeObjects(_) | Work::LargeObjectPages(..) => journal.has(journal::ROWS),
+            // The source is told again.
+            Work::Release => false,
+            _ => self.task(work).is_some_and(|task| journal.has(&task)),
+        })
+    }
+
+    /// The statement that notes what a transaction has done, if it is to be noted.
+    fn note(&self, batch: &[&Work]) -> Option<String> {
+        self.journal?;
+        let tasks: Vec<String> = batch.iter().filter_map(|work| self.task(work)).collect();
+        (!tasks.is_empty()).then(|| journal::note(&tasks))
+    }
+
     /// Notes a failure; whether to go on.
     pub fn failed(&self, failure: Failure) -> bool {
         self.failures
@@ -218,6 +261,8 @@ pub struct Failed {
     lost: bool,
     /// Whether an object was not in the state that is needed, as a view that is still empty.
     early: bool,
+    /// Whether another try may succeed, as the source broke off.
+    again: bool,
 }
 
 impl From<RepoError> for Failed {
@@ -235,6 +280,7 @@ impl Failed {
             error: error.to_string(),
             lost: error.is_connection_lost(),
             early: error.code() == Some(NOT_IN_PREREQUISITE_STATE),
+            again: false,
         }
     }
 
@@ -248,6 +294,7 @@ impl Failed {
                 error: other.to_string(),
                 lost: false,
                 early: false,
+                again: matches!(other, LoadError::Source { again: true, .. }),
             },
         }
     }
@@ -303,8 +350,10 @@ impl<'a> Session<'a> {
     }
 
     fn run_all(&mut self, batch: &[&Work]) -> bool {
+        let left = batch.iter().copied();
+        let batch: Vec<&Work> = left.filter(|work| !self.shared.is_done(work)).collect();
         if batch.len() > 1 {
-            match self.together(batch) {
+            match self.together(&batch) {
                 Ok(()) => return true,
                 Err(failed) if failed.lost => {
                     return self.report(batch[0], failed);
@@ -326,6 +375,9 @@ impl<'a> Session<'a> {
     /// Restores an entry; not where it comes too early for the state of another object, which is not noted.
     pub fn run_unless_early(&mut self, entry: usize) -> Result<bool, Halt> {
         let work = Work::Entry(entry);
+        if self.shared.is_done(&work) {
+            return Ok(true);
+        }
         match self.transaction(&work) {
             Ok(()) => Ok(true),
             Err(failed) if failed.early => Ok(false),
@@ -360,6 +412,9 @@ impl<'a> Session<'a> {
                 if !pending.loads.is_empty() {
                     // What the server counted is looked at first.
                     self.send(&mut pending)?;
+                }
+                if let Some(note) = self.shared.note(batch) {
+                    pending.together.statement(note.as_bytes());
                 }
                 pending.together.statement(b"COMMIT");
                 self.send(&mut pending)
@@ -475,20 +530,38 @@ impl<'a> Session<'a> {
         if work.commits() {
             return self.work(work);
         }
-        let result = self
-            .conn
-            .execute("BEGIN")
-            .map_err(|error| Failed::server(b"BEGIN", &error))
-            .and_then(|()| self.work(work))
-            .and_then(|()| {
-                self.conn
-                    .execute("COMMIT")
-                    .map_err(|error| Failed::server(b"COMMIT", &error))
-            });
-        if result.is_err() {
+        let note = self.shared.note(&[work]);
+        self.in_transaction(note, |session| session.work(work))
+    }
+
+    /// Does something in a transaction, and notes it. Where the source breaks off, it is done again.
+    fn in_transaction(
+        &mut self,
+        note: Option<String>,
+        mut work: impl FnMut(&mut Self) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        let mut attempt = 1;
+        loop {
+            let result = self
+                .execute("BEGIN")
+                .and_then(|()| work(self))
+                .and_then(|()| note.iter().try_for_each(|note| self.execute(note)))
+                .and_then(|()| self.execute("COMMIT"));
+            let Err(failed) = result else {
+                return Ok(());
+            };
             self.roll_back();
+            if !failed.again || attempt >= ATTEMPTS {
+                return Err(failed);
+            }
+            std::thread::sleep(Duration::from_millis(200 * u64::from(attempt)));
+            attempt += 1;
         }
-        result
+    }
+
+    fn execute(&mut self, statement: &str) -> Result<(), Failed> {
+        let result = self.conn.execute(statement);
+        result.map_err(|error| Failed::server(statement.as_bytes(), &error))
     }
 
     fn work(&mut self, work: &Work) -> Result<(), Failed> {
@@ -557,7 +630,11 @@ impl<'a> Session<'a> {
         let record = &self.shared.tables[table];
         let sql = self.copy_sql(record, false);
         while let Some(run) = runs.next_run() {
-            self.copy(&sql, table, &runs.pieces, run)?;
+            let task = journal::run(&record.key(), &run, runs.pieces.len());
+            let note = self.shared.journal.map(|_| journal::note(&[task]));
+            self.in_transaction(note, |session| {
+                session.copy(&sql, table, &runs.pieces, run.clone())
+            })?;
         }
         Ok(())
     }

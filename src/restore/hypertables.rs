@@ -15,6 +15,7 @@ use crate::timescale::{self, missing, reading, state};
 
 use super::chosen::Chosen;
 use super::exec::{Failure, Halt, Session, Work, entry_name};
+use super::journal::{self, Journal};
 use super::preflight::{self, Problems};
 use super::steps::Restore;
 use super::{Opened, RestoreError, RestoreOptions, load, plan, portable, server};
@@ -174,7 +175,7 @@ fn look(
             if compressed { ", or dump with --decompress what is to be restored there" } else { "" }
         ));
     }
-    if here {
+    if here && !options.resumed {
         problems.extend(problems_here(options, chosen, conn)?);
     }
     Ok(problems)
@@ -340,17 +341,23 @@ impl Restore<'_> {
         let mut renderer = statements::Renderer::new(self.options.render);
         for n in self.before_timescale() {
             let entry = &self.opened.entries[n];
-            let statements = if timescale::is_extension(entry) {
+            let mut statements = if timescale::is_extension(entry) {
                 vec![timescale::create_extension(entry, version)]
             } else {
                 renderer.statements(entry)
             };
-            if statements.is_empty() {
+            let task = journal::entry(entry);
+            if statements.is_empty() || self.shared.journal.is_some_and(|j| j.has(&task)) {
                 continue;
+            }
+            if self.shared.journal.is_some() {
+                statements.push(journal::note(&[task]).into());
             }
             // The extension must be the first of its session.
             let mut conn = self.connect_awake()?;
-            for statement in statements {
+            let begin = || SqlText::from("BEGIN");
+            let statements = std::iter::once(begin()).chain(statements);
+            for statement in statements.chain([SqlText::from("COMMIT")]) {
                 conn.execute(statement.as_bytes())
                     .map_err(server("could not create the extension timescaledb"))?;
             }
@@ -374,7 +381,8 @@ impl Restore<'_> {
     /// Makes the restored tables hypertables: the catalog, all of it in one transaction, in the order of its foreign
     /// keys, so that the database has either no hypertable and no job, or all of them.
     pub fn hypertables(&self, session: &mut Session<'_>) -> Result<(), Halt> {
-        if self.timescale.is_none() {
+        let done = |journal: &Journal| journal.has(journal::HYPERTABLES);
+        if self.timescale.is_none() || self.shared.journal.is_some_and(done) {
             return Ok(());
         }
         let conn = session.conn();
@@ -442,6 +450,10 @@ impl Restore<'_> {
                 let rows = rows(&self.opened.reader, table)?;
                 missing::restore(conn, &rows, &restored).map_err(failed)?;
             }
+        }
+        if self.shared.journal.is_some() {
+            let note = journal::note(&[journal::HYPERTABLES.to_owned()]);
+            conn.execute(&note).map_err(failed)?;
         }
         conn.execute("COMMIT").map_err(failed)
     }

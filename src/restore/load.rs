@@ -241,10 +241,13 @@ pub struct SharedLoad {
 }
 
 impl SharedLoad {
-    /// Cuts the pieces into runs for this many sessions.
-    pub fn new(pieces: Pieces, sessions: usize) -> Self {
+    /// Cuts those pieces that are to be loaded into runs for this many sessions.
+    pub fn new(pieces: Pieces, wanted: &[Range<usize>], sessions: usize) -> Self {
         let size = pieces.total() / (RUNS_EACH * sessions.max(1) as u64);
-        let runs = pieces.runs(size.clamp(LEAST_RUN, MOST_RUN));
+        let size = size.clamp(LEAST_RUN, MOST_RUN);
+        let wanted = wanted.iter();
+        let runs = wanted.flat_map(|range| pieces.runs(range.clone(), size));
+        let runs = runs.collect();
         Self {
             pieces,
             next: AtomicUsize::new(0),

@@ -6,6 +6,7 @@ mod exec;
 mod existing;
 mod foreign_keys;
 pub(crate) mod hypertables;
+pub(crate) mod journal;
 mod large_objects;
 pub(crate) mod load;
 mod mark;
@@ -47,6 +48,7 @@ pub use exec::{Failure, entry_name};
 pub use preflight::Problems;
 
 use exec::Shared;
+use journal::Journal;
 use rows::{RowSource, Stored};
 use steps::Restore;
 use target::{create_database, database_name, lock_budget, session_options};
@@ -82,6 +84,8 @@ pub struct RestoreOptions {
     pub analyze: bool,
     /// Go on after an error.
     pub continue_on_error: bool,
+    /// What is there was made by an earlier run, whose journal the target has.
+    pub resumed: bool,
 }
 
 /// What a restore did.
@@ -203,6 +207,15 @@ pub enum RestoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Rows cannot be had.
+    #[error("{table}: {source}")]
+    Rows {
+        /// The table.
+        table: String,
+        /// Why.
+        #[source]
+        source: load::LoadError,
+    },
     /// The user asked to stop.
     #[error(
         "interrupted: the target holds a part of the snapshot\nhint: run it again with --clean, or into a new database"
@@ -293,13 +306,14 @@ pub fn run(
         tables: &opened.tables,
         progress,
     };
-    run_from(opened, &rows, options, interrupt, progress)
+    run_from(opened, &rows, None, options, interrupt, progress)
 }
 
-/// Restores an opened snapshot, with rows from elsewhere.
+/// Restores an opened snapshot, with rows from elsewhere. What is done is noted in the journal, if there is one.
 pub(crate) fn run_from(
     opened: &Opened,
     rows: &dyn RowSource,
+    mut journal: Option<Journal>,
     options: &RestoreOptions,
     interrupt: &Interrupt,
     progress: &dyn Progress,
@@ -334,7 +348,11 @@ pub(crate) fn run_from(
         let label = labels.get(&closure::relation(entry)?)?;
         Some((entry.dump_id, label.clone()))
     });
+    if let Some(journal) = &mut journal {
+        take_up(journal, opened, rows, &chosen, &mut conn)?;
+    }
     let shared = Shared {
+        journal: journal.as_ref(),
         label_ids: label_ids.collect(),
         labels,
         reader: &opened.reader,
@@ -372,6 +390,11 @@ pub(crate) fn run_from(
     }
     mark::set(&mut conn, &database, &opened.snapshot)
         .map_err(server("could not mark the target database"))?;
+    if let Some(journal) = &journal {
+        journal.begin(&mut conn).map_err(server(
+            "could not make the journal of the clone at the target",
+        ))?;
+    }
     let restore = Restore {
         opened,
         options,
@@ -419,6 +442,37 @@ pub(crate) fn run_from(
         left_out,
         failures,
     })
+}
+
+/// Takes away what an earlier run has done only a part of.
+fn take_up(
+    journal: &mut Journal,
+    opened: &Opened,
+    rows: &dyn RowSource,
+    chosen: &Chosen,
+    conn: &mut Connection,
+) -> Result<(), RestoreError> {
+    let context = "could not take away what the earlier run has done only a part of";
+    if !journal.is_resumed() {
+        return Ok(());
+    }
+    if !journal.has(journal::ROWS) {
+        let locks = lock_budget(conn)?;
+        large_objects::drop_existing(opened, &chosen.tables, locks, conn)?;
+    }
+    for (n, table) in opened.tables.iter().enumerate() {
+        let name = table.key();
+        if chosen.tables[n] && table.role == TableRole::Plain {
+            let pieces = rows.pieces(n).map_err(|error| RestoreError::Rows {
+                table: format!("{}.{}", name.0, name.1),
+                source: error,
+            })?;
+            if journal.must_be_emptied(&name, pieces.len()) {
+                journal.forget_rows(conn, &name).map_err(server(context))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is restored without rows.
@@ -531,7 +585,7 @@ fn preflight(
         .filter(|(n, _)| chosen.entries[*n])
         .map(|(_, e)| e)
         .collect();
-    let existing = !options.create && !options.clean;
+    let existing = !options.create && !options.clean && !options.resumed;
     let objects = large_objects::needs(opened, &chosen.tables, existing, conn)?;
     let mut problems = preflight::check(
         conn,
@@ -551,8 +605,7 @@ fn preflight(
         problems.schemas = preflight::schemas(opened, chosen, conn)
             .map_err(server("could not look at the target's schemas"))?;
     }
-    if !options.create
-        && !options.clean
+    if existing
         && let Some(mark) =
             mark::find(conn).map_err(server("could not look at the target database"))?
     {

@@ -1,6 +1,7 @@
 //! The tasks of a restore: what is loaded, what follows from it, and what it all costs.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::pg::archive::{SqlText, TocEntry};
@@ -76,6 +77,8 @@ pub struct Selection<'a> {
     pub created: &'a dyn Fn(&TableRecord) -> bool,
     /// The order of loads into tables that exist.
     pub order: &'a Order,
+    /// The neighbouring pieces of a table that are to be loaded, of so many.
+    pub missing: &'a dyn Fn(&Name, usize) -> Vec<Range<usize>>,
 }
 
 /// Loads and everything of the main pass that follows them.
@@ -291,7 +294,9 @@ fn push_loads(
     if jobs < 2 || table.payload_bytes < SHARE_BYTES || !dominates || !(selection.created)(table) {
         return Ok(vec![plan.push(task, Work::Load(n))]);
     }
-    let runs = Arc::new(SharedLoad::new(rows.pieces(n)?, jobs));
+    let pieces = rows.pieces(n)?;
+    let wanted = (selection.missing)(&table.key(), pieces.len());
+    let runs = Arc::new(SharedLoad::new(pieces, &wanted, jobs));
     // Each at the cost of the whole table, so that none is cheap: in a batch that is rolled back, the runs that were
     // taken already would not be given out again, and their rows would be missing.
     Ok((0..jobs)
@@ -450,6 +455,7 @@ mod tests {
             unchecked: &HashSet::new(),
             created: &|_| true,
             order: &Order::default(),
+            missing: &|_, of| vec![0..of],
         };
         let reader = repo.reader().unwrap();
         let rows = Stored {

@@ -95,12 +95,12 @@ impl Pieces {
         (0..self.len()).map(|piece| self.bytes(piece)).sum()
     }
 
-    /// Cuts them into runs of about so many bytes.
-    pub fn runs(&self, size: u64) -> Vec<Range<usize>> {
+    /// Cuts a range of them into runs of about so many bytes.
+    pub fn runs(&self, range: Range<usize>, size: u64) -> Vec<Range<usize>> {
         let mut runs = Vec::new();
-        let mut from = 0;
+        let mut from = range.start;
         let mut bytes = 0;
-        for piece in 0..self.len() {
+        for piece in range.clone() {
             bytes += self.bytes(piece);
             if self.ends_row(piece) && bytes >= size {
                 runs.push(from..piece + 1);
@@ -108,8 +108,8 @@ impl Pieces {
                 bytes = 0;
             }
         }
-        if from < self.len() {
-            runs.push(from..self.len());
+        if from < range.end {
+            runs.push(from..range.end);
         }
         runs
     }
@@ -204,7 +204,7 @@ mod tests {
         blocks.push(block(16 << 20, Format::Binary, 3));
         let pieces = Pieces::Blocks(blocks.clone());
         let mut next = 0;
-        for run in pieces.runs(30 << 20) {
+        for run in pieces.runs(0..pieces.len(), 30 << 20) {
             assert_eq!(run.start, next);
             next = run.end;
             let before = run.start.checked_sub(1).map(|n| blocks[n]);
@@ -222,6 +222,7 @@ mod tests {
             number: 10,
             bytes: 2 << 20,
         };
-        assert_eq!(pieces.runs(6 << 20), [0..3, 3..6, 6..9, 9..10]);
+        assert_eq!(pieces.runs(0..10, 6 << 20), [0..3, 3..6, 6..9, 9..10]);
+        assert_eq!(pieces.runs(2..6, 6 << 20), [2..5, 5..6]);
     }
 }

@@ -17,6 +17,7 @@ use crate::timescale::state;
 use super::chosen::Chosen;
 use super::exec::{self, Failure, Halt, Session, Shared, Work};
 use super::existing::{self, Order};
+use super::journal::{self, Journal};
 use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Task};
 use super::target::session_options;
@@ -63,8 +64,13 @@ impl Restore<'_> {
     /// All of it. What failed is noted in what the sessions share.
     pub fn run(&self, conn: Connection) -> Result<(), RestoreError> {
         let mut serial = self.session(conn);
-        if self.options.clean && !self.options.create {
+        if self.options.clean && !self.options.create && !self.is_resumed() {
             self.drop_existing(&mut serial.0)?;
+        }
+        if let Some(journal) = self.shared.journal {
+            journal.begin(serial.0.conn()).map_err(server(
+                "could not make the journal of the clone at the target",
+            ))?;
         }
         if let Some(version) = self.timescale {
             // The extension is created first in a session of its own, and the sessions after it are in its restoring
@@ -89,9 +95,18 @@ impl Restore<'_> {
         }
         // One commit that waits for the disk makes all the earlier ones durable.
         conn.execute("SET synchronous_commit = on")
+            .and_then(|()| match self.shared.journal {
+                Some(_) => journal::end(conn),
+                None => Ok(()),
+            })
             .and_then(|()| mark::clear(conn, self.database))
             .and_then(|()| conn.execute("SELECT pg_catalog.pg_current_xact_id()"))
             .map_err(server("could not make the restore durable"))
+    }
+
+    /// Whether an earlier run has done a part of it.
+    fn is_resumed(&self) -> bool {
+        self.shared.journal.is_some_and(Journal::is_resumed)
     }
 
     /// The steps that do without hypertables: to these sessions all tables are plain ones.
@@ -301,6 +316,10 @@ impl Restore<'_> {
             unchecked: &self.chosen.unchecked,
             created: &|table| self.chosen.created(table),
             order: &order,
+            missing: &|name, of| match self.shared.journal {
+                Some(journal) => journal.missing(name, of),
+                None => vec![0..of],
+            },
         };
         let bytes = self.chosen_bytes();
         self.progress

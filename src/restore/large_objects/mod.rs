@@ -93,7 +93,9 @@ pub fn plan(
         return Ok(());
     };
     if pages.digest.rows > 0 {
-        let runs = Arc::new(SharedLoad::new(rows.pieces(n)?, jobs));
+        let pieces = rows.pieces(n)?;
+        let all = 0..pieces.len();
+        let runs = Arc::new(SharedLoad::new(pieces, &[all], jobs));
         for _ in 0..jobs.min(runs.len()) {
             let work = Work::LargeObjectPages(n, Arc::clone(&runs));
             plan.push(task(pages, &created), work);
