@@ -14,7 +14,7 @@ use common::equal::assert_equal;
 use common::session::{connect, settings};
 use common::testbed::{Database, Server, run};
 use nix::sys::signal::Signal;
-use pgtide::dump::{self, DumpError, DumpOptions, DumpReport};
+use pgtide::dump::{self, DumpError, DumpOptions, DumpReport, Kindness};
 use pgtide::pg::interrupt::Interrupt;
 use pgtide::progress::{Progress, Silent, Stage};
 use pgtide::repo::Repository;
@@ -48,6 +48,7 @@ fn options(database: &Database, jobs: usize) -> DumpOptions {
         part: Default::default(),
         decompress: false,
         statistics: false,
+        kindness: Kindness::default(),
         cluster: None,
     }
 }

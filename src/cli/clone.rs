@@ -8,10 +8,10 @@ use pgtide::dump::DumpOptions;
 use pgtide::restore::{Pick, RestoreOptions};
 use pgtide::rows::Effort;
 
-use super::common::{History, interrupt, print_json, settings_of};
+use super::common::{History, Kind, duration, interrupt, print_json, settings_of};
 use super::progress::Shown;
 use super::selection::Selected;
-use super::{Exit, Failure, Outcome, dump, render, restore};
+use super::{Exit, Failure, Outcome, render, restore};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, requires = "resume")]
     not_consistent: bool,
     /// Wait this long for a table's lock at the source before giving up, e.g. 30s or 500 (milliseconds)
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = dump::duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     lock_wait_timeout: Duration,
     /// Command to run as pg_dump, e.g. 'docker exec -i db pg_dump -U postgres' [default: the lowest version found
     /// that is not below the source's]
@@ -49,6 +49,8 @@ pub struct Args {
     /// Read this snapshot, which another session has exported and keeps, instead of one of our own
     #[arg(long, value_name = "ID")]
     snapshot: Option<String>,
+    #[command(flatten)]
+    kind: Kind,
     #[command(flatten)]
     part: History,
     /// Read the compressed rows of hypertables as rows, for a target that cannot take them compressed
@@ -98,6 +100,7 @@ pub fn run(args: &Args) -> Outcome {
             part: args.part.part(),
             decompress: args.decompress,
             statistics: args.statistics,
+            kindness: args.kind.kindness(),
             cluster: None,
         },
         target: RestoreOptions {

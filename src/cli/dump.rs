@@ -8,7 +8,7 @@ use pgtide::dump::{self, DumpOptions};
 use pgtide::ops::duration::Duration as KeepFor;
 use pgtide::rows::Effort;
 
-use super::common::{Connect, History, Repo, interrupt, print_json};
+use super::common::{Connect, History, Kind, Repo, duration, interrupt, print_json};
 use super::progress::Shown;
 use super::selection::Selected;
 use super::{Exit, Outcome, cluster, protect, render};
@@ -51,6 +51,8 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     snapshot: Option<String>,
     #[command(flatten)]
+    kind: Kind,
+    #[command(flatten)]
     part: History,
     /// Read the compressed rows of hypertables as rows, for a target that cannot take them compressed: without the TSL
     /// edition of TimescaleDB, or with another version of it (restore --portable)
@@ -85,26 +87,6 @@ enum Compress {
     Best,
 }
 
-/// A number of milliseconds, as `pg_dump` takes, or a number with a unit.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("{text:?} is not a time such as 30s"))?;
-    match unit.trim() {
-        "" | "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "min" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        other => Err(format!(
-            "{other:?} is not a unit of time: use ms, s, min or h"
-        )),
-    }
-}
-
 pub fn run(args: &Args) -> Outcome {
     let repo = args.repo.open()?;
     let options = DumpOptions {
@@ -126,6 +108,7 @@ pub fn run(args: &Args) -> Outcome {
         part: args.part.part(),
         decompress: args.decompress,
         statistics: args.statistics,
+        kindness: args.kind.kindness(),
         cluster: None,
     };
     if let Some(wanted) = args.cluster.options()? {
@@ -189,18 +172,4 @@ pub fn run(args: &Args) -> Outcome {
     }
     outln!("{}", report.id);
     Ok(exit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_units_or_are_milliseconds() {
-        assert_eq!(duration("500"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
-        assert!(duration("soon").is_err());
-        assert!(duration("3 weeks").is_err());
-    }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use crate::dump::origin::Origin;
 use crate::dump::plan::PlannedTable;
-use crate::dump::{self, DumpError, DumpOptions};
+use crate::dump::{self, DumpError, DumpOptions, Here};
 use crate::pg::catalog::{DatabaseFacts, Name, database_facts};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::{Connection, Settings, session_options};
@@ -22,7 +22,9 @@ use crate::repo::outline::KnownTables;
 use crate::repo::{RepoError, Repository};
 use crate::restore::journal::{self, Journal, Subject};
 use crate::restore::rows::Stored;
-use crate::restore::{self, Opened, RestoreError, RestoreOptions, RestoreReport};
+use crate::restore::{
+    self, Failure, Opened, Problems, RestoreError, RestoreOptions, RestoreReport,
+};
 use crate::store::MemoryStore;
 
 use self::rows::{Handed, Live};
@@ -61,7 +63,20 @@ pub enum CloneError {
     Source(#[from] DumpError),
     /// The target could not be written.
     #[error(transparent)]
-    Target(#[from] RestoreError),
+    Target(RestoreError),
+    /// Nothing was touched: something is missing at the target or in the way.
+    #[error("nothing was cloned\n{0}")]
+    Refused(Box<Problems>),
+    /// An entry or a table failed.
+    #[error(
+        "the clone stopped at the first error: {0}\nhint: mend the cause and go on with --resume; --continue-on-error goes on after errors and lists them"
+    )]
+    Failed(Box<Failure>),
+    /// The user asked to stop.
+    #[error(
+        "interrupted: the target holds a part of the source\nhint: --resume goes on if the MVCC snapshot is still there (--snapshot) or all rows are, --drop-existing starts anew"
+    )]
+    Interrupted,
     /// What is kept in memory could not be.
     #[error(transparent)]
     Repo(#[from] RepoError),
@@ -135,6 +150,20 @@ fn server(context: &'static str) -> impl FnOnce(crate::pg::Error) -> CloneError 
     move |source| CloneError::Server { context, source }
 }
 
+impl From<RestoreError> for CloneError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Refused(mut problems) => {
+                problems.of_clone = true;
+                Self::Refused(problems)
+            }
+            RestoreError::Failed(failure) => Self::Failed(failure),
+            RestoreError::Interrupted => Self::Interrupted,
+            error => Self::Target(error),
+        }
+    }
+}
+
 fn shown(time: jiff::Timestamp) -> String {
     time.strftime("%F %T UTC").to_string()
 }
@@ -183,7 +212,11 @@ fn pass(
     progress: &dyn Progress,
 ) -> Result<CloneReport, CloneError> {
     let writer = repo.writer(options.source.effort)?;
-    let snapshot = dump::read(repo, &writer, origin, &|table| !is_live(table), progress)?;
+    let here = Here {
+        reads: &|table| !is_live(table),
+        then: &|| (),
+    };
+    let snapshot = dump::read(repo, &writer, origin, &here, progress)?;
     writer.commit(snapshot.clone())?;
     for warning in &snapshot.warnings {
         progress.note(warning);
@@ -215,7 +248,10 @@ fn pass(
     for note in origin.holding.take_notes() {
         progress.note(&note);
     }
-    let mut report = result?;
+    let mut report = result.map_err(|error| match dump::expired(origin) {
+        Some(expired) => CloneError::Source(expired),
+        None => error.into(),
+    })?;
     report.rows = live.handed.rows.load(Ordering::Relaxed);
     report.payload_bytes = live.handed.bytes.load(Ordering::Relaxed);
     Ok(CloneReport {

@@ -56,8 +56,16 @@ pub struct Run<'a> {
     pub reader: &'a Reader,
     /// Who watches.
     pub progress: &'a dyn Progress,
-    /// Whether the rows of a table are read here. Others' are as good as empty.
-    pub here: &'a (dyn Fn(&PlannedTable) -> bool + Sync),
+    /// Which rows are read.
+    pub here: &'a Here<'a>,
+}
+
+/// Which rows a run reads.
+pub struct Here<'a> {
+    /// Whether those of a table are. Others' are as good as empty.
+    pub reads: &'a (dyn Fn(&PlannedTable) -> bool + Sync),
+    /// Called when everything was read, though not all of it is stored yet.
+    pub then: &'a (dyn Fn() + Sync),
 }
 
 impl Run<'_> {
@@ -65,7 +73,7 @@ impl Run<'_> {
     pub fn read(&self) -> Result<Read, DumpError> {
         let (origin, plan) = (self.origin, &self.origin.plan);
         let holding = &origin.holding;
-        let here: Vec<bool> = plan.tables.iter().map(self.here).collect();
+        let here: Vec<bool> = plan.tables.iter().map(self.here.reads).collect();
         let tables = plan.tables.iter().zip(&here);
         let collector = Collector::new(tables.map(|(t, here)| if *here { t.segments } else { 0 }));
         let jobs = origin.jobs;
@@ -119,8 +127,11 @@ impl Run<'_> {
                 Err(_) => Ok(Vec::new()),
             };
             let read = join_all(readers);
-            let encoded = join_all(encoders);
             holding.note_waiters();
+            if read.is_ok() && schema.is_ok() && sequences.is_ok() {
+                (self.here.then)();
+            }
+            let encoded = join_all(encoders);
             // The cause first: a reader that was stopped says only that.
             encoded?;
             match read {

@@ -10,10 +10,21 @@ use crate::pg::pg_dump::{self, PgDumpKiller};
 use crate::pg::snapshot::{self, Held};
 use crate::pg::{Connection, Settings};
 
+use super::pace::Pace;
+
 /// How often it is looked who waits for the locks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often an idle holder is spoken to, so that nothing between it and us drops the connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What the source is spared.
+#[derive(Debug, Clone, Default)]
+pub struct Kindness {
+    /// Bytes of rows in a second, at most.
+    pub max_rate: Option<u64>,
+    /// How long the MVCC snapshot may be held, which keeps vacuum from removing what was deleted since.
+    pub max_snapshot_age: Option<Duration>,
+}
 
 /// The holders, and what all who read beside them share.
 pub struct Holding {
@@ -27,6 +38,13 @@ pub struct Holding {
     pub encoding: String,
     /// Whether the user asked to stop.
     pub interrupt: Interrupt,
+    /// How fast rows are read, if not as fast as they come.
+    pub pace: Option<Pace>,
+    /// When the MVCC snapshot was taken, and how long it may be held.
+    since: Instant,
+    max_age: Option<Duration>,
+    /// Set when it was held for too long.
+    expired: AtomicBool,
     /// Their backends.
     holder_pids: Vec<i32>,
     /// A session to compare the server's start time with.
@@ -47,12 +65,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Holding {
-    /// Takes over what was locked; its relations stay with the caller. `watcher` is a session outside any transaction.
+    /// Takes over what was locked. `watcher` is a session outside any transaction.
     pub fn new(
         held: Held,
         watcher: Connection,
         settings: Settings,
         encoding: &str,
+        kindness: &Kindness,
         interrupt: &Interrupt,
     ) -> Self {
         let holders: Vec<Connection> = std::iter::once(held.first).chain(held.second).collect();
@@ -67,6 +86,10 @@ impl Holding {
             snapshot_ids: held.snapshot_ids,
             encoding: encoding.to_owned(),
             interrupt: interrupt.clone(),
+            pace: kindness.max_rate.map(Pace::new),
+            since: Instant::now(),
+            max_age: kindness.max_snapshot_age,
+            expired: AtomicBool::new(false),
             watcher: Mutex::new(watcher),
             stop: AtomicBool::new(false),
             released: AtomicBool::new(false),
@@ -88,6 +111,19 @@ impl Holding {
     /// Whether the run is to end.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst) || self.interrupt.raised()
+    }
+
+    /// Whether the MVCC snapshot was held for longer than it may be.
+    pub fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::SeqCst)
+    }
+
+    /// Ends everything, as the MVCC snapshot has been held for too long.
+    fn expire(&self) {
+        if !self.expired.swap(true, Ordering::SeqCst) {
+            self.halt();
+            self.interrupt.cancel();
+        }
     }
 
     /// Says which `pg_dump` runs.
@@ -157,6 +193,9 @@ impl Holding {
             }
             if self.released.load(Ordering::SeqCst) {
                 continue;
+            }
+            if self.max_age.is_some_and(|age| self.since.elapsed() > age) {
+                self.expire();
             }
             if looked.elapsed() >= WATCH_INTERVAL {
                 looked = Instant::now();

@@ -9,6 +9,7 @@ mod facts;
 mod gather;
 pub(crate) mod holding;
 pub(crate) mod origin;
+mod pace;
 pub(crate) mod plan;
 pub(crate) mod read;
 mod select;
@@ -38,10 +39,12 @@ use crate::timescale::contents::Counts;
 use crate::timescale::part::Part;
 use crate::timescale::reading::ReadingError;
 
+pub use holding::Kindness;
+
 use encode::EncodeError;
+pub(crate) use gather::Here;
 use gather::Run;
 use origin::Origin;
-use plan::PlannedTable;
 use worker::WorkerError;
 
 /// What a dump is asked to do.
@@ -75,6 +78,8 @@ pub struct DumpOptions {
     pub decompress: bool,
     /// Whether the planner's statistics are.
     pub statistics: bool,
+    /// What the source is spared.
+    pub kindness: Kindness,
     /// The place of this dump in that of a cluster.
     pub cluster: Option<Cluster>,
 }
@@ -200,6 +205,11 @@ pub enum DumpError {
         if .0.is_empty() { String::new() } else { format!(", only those of {}", .0.join(", ")) }
     )]
     ClusterInterrupted(Vec<String>),
+    /// The MVCC snapshot was held for too long.
+    #[error(
+        "ended, as the MVCC snapshot was held for {0:.0?}, which is as long as it may be (--max-snapshot-age)\nhint: give it longer, more --jobs or a higher --max-rate, or read from a standby"
+    )]
+    SnapshotAge(Duration),
     /// The user asked to stop.
     #[error(
         "interrupted: no snapshot was written\nhint: run the same command again; what was stored already is not stored twice"
@@ -277,10 +287,22 @@ fn dump(
         previous_tables(repo, &reader, settings, facts)
     })?;
     progress.stage(&origin.counts.stage(origin.plan.bytes));
-    let read = || read(repo, writer, &origin, &|_| true, progress);
+    let read = || {
+        let all = Here {
+            reads: &|_| true,
+            then: &|| origin.holding.release(),
+        };
+        read(repo, writer, &origin, &all, progress)
+    };
     let snapshot = origin.holding.watched(read)?;
-    origin.holding.release();
     Ok((snapshot, origin.counts, origin.plan.skipped))
+}
+
+/// Why everything was ended, if that is how long the MVCC snapshot was held.
+pub(crate) fn expired(origin: &Origin<'_>) -> Option<DumpError> {
+    let age = origin.options.kindness.max_snapshot_age?;
+    let expired = origin.holding.is_expired();
+    expired.then_some(DumpError::SnapshotAge(age))
 }
 
 /// Reads an opened source, but for the rows of tables that are not read `here`. What the snapshot says of itself, which is
@@ -289,7 +311,7 @@ pub(crate) fn read(
     repo: &Repository,
     writer: &Writer,
     origin: &Origin<'_>,
-    here: &(dyn Fn(&PlannedTable) -> bool + Sync),
+    here: &Here<'_>,
     progress: &dyn Progress,
 ) -> Result<Snapshot, DumpError> {
     let run = Run {
@@ -300,7 +322,9 @@ pub(crate) fn read(
         progress,
         here,
     };
-    let read = run.read()?;
+    let read = run
+        .read()
+        .map_err(|error| expired(origin).unwrap_or(error))?;
     write_snapshot(writer, origin, read)
 }
 

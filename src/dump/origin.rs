@@ -168,7 +168,14 @@ impl<'a> Origin<'a> {
         drop(registration);
         Ok(Self {
             options,
-            holding: Holding::new(held, watcher, settings, &facts.encoding, interrupt),
+            holding: Holding::new(
+                held,
+                watcher,
+                settings,
+                &facts.encoding,
+                &options.kindness,
+                interrupt,
+            ),
             facts,
             choice,
             special,

@@ -10,6 +10,7 @@ use crate::pg::snapshot::{self, SnapshotError};
 use crate::pg::{Connection, Error, session_options};
 
 use super::holding::Holding;
+use super::pace::Paced;
 use super::plan::{Piece, PlannedTable};
 use super::read::{self, ReadError, Taker};
 
@@ -65,7 +66,7 @@ impl Holding {
                 catalog::quote_literal(&self.encoding),
                 sql.copies
             );
-            let error = match read::run(&mut current.conn, &message, pieces, attempt, taker) {
+            let error = match self.run(&mut current.conn, &message, pieces, attempt, taker) {
                 Ok(()) => {
                     session.0 = Some(current);
                     return Ok(());
@@ -125,7 +126,7 @@ impl Holding {
                 sql.copies
             );
             attempt += 1;
-            match read::run(&mut conn, &message, pieces, attempt, taker) {
+            match self.run(&mut conn, &message, pieces, attempt, taker) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     // Where this fails too the holder is lost, and the next unit's error will say so.
@@ -138,6 +139,23 @@ impl Holding {
             }
         }
         Err(last.map_or(UnitError::Stopped, UnitError::Read))
+    }
+
+    fn run<T: Taker>(
+        &self,
+        conn: &mut Connection,
+        message: &str,
+        pieces: &mut Vec<Piece>,
+        attempt: u32,
+        taker: &mut T,
+    ) -> Result<(), ReadError> {
+        match &self.pace {
+            Some(pace) => {
+                let mut paced = Paced::new(taker, pace);
+                read::run(conn, message, pieces, attempt, &mut paced)
+            }
+            None => read::run(conn, message, pieces, attempt, taker),
+        }
     }
 
     fn connect(&self) -> Result<Open, SnapshotError> {

@@ -33,6 +33,11 @@ impl Interrupt {
     /// Asks the run to stop: sets the flag and cancels what registered connections are doing at the server.
     pub fn raise(&self) {
         self.inner.raised.store(true, Ordering::SeqCst);
+        self.cancel();
+    }
+
+    /// Cancels what registered connections are doing at the server.
+    pub fn cancel(&self) {
         let tokens = self.tokens();
         for (_, token) in tokens.iter() {
             // A connection that cannot be cancelled any more has nothing left to stop.

@@ -44,6 +44,8 @@ pub struct Problems {
     pub existing: Vec<String>,
     /// Anything else, with its hint.
     pub others: Vec<String>,
+    /// The restore is part of a clone, which has other options.
+    pub of_clone: bool,
 }
 
 impl Problems {

@@ -92,6 +92,23 @@ pub fn run_in(environment: Vec<(String, String)>, arguments: &[&str]) -> Done {
     finish(command)
 }
 
+/// A clone of one database into another of the same server.
+pub fn clone_command(source: &Database, target: &Database, options: &[&str]) -> Command {
+    let server = source.server;
+    let (from, to) = (conninfo(&source.name), conninfo(&target.name));
+    let mut command = pgtide(&["clone", "--source", &from, "--target", &to]);
+    command.args(options);
+    command.envs(server.env.iter().map(|(name, value)| (name, value)));
+    command.env("PATH", &server.path);
+    command.env_remove("PGTIDE_PG_DUMP");
+    command
+}
+
+/// Clones a database into another of the same server; what came of it.
+pub fn try_clone(source: &Database, target: &Database, options: &[&str]) -> Done {
+    finish(clone_command(source, target, options))
+}
+
 fn watch(child: Child) -> Done {
     let status = format!("/proc/{}/status", child.id());
     let ended = std::sync::atomic::AtomicBool::new(false);
