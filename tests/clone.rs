@@ -85,7 +85,8 @@ fn values_of_all_types_and_an_encoding_of_its_own_are_cloned() {
     assert_equal(&source, &same);
     let other = server.empty("clone_latin_u");
     try_clone(&source, &other, &[]).expect(0);
-    let text = "SELECT string_agg(t::text, '/' ORDER BY t::text COLLATE \"C\") FROM t";
+    let text =
+        "SELECT encode(convert_to(string_agg(t::text, '/' ORDER BY n), 'UTF8'), 'hex') FROM t";
     assert_eq!(source.sql(text), other.sql(text));
 }
 
@@ -412,6 +413,29 @@ fn an_interrupt_ends_all_sessions_and_what_is_done_is_kept() {
     try_clone(&source, &target, &["--drop-existing", "--yes", "-j", "2"]).expect(0);
     assert_equal(&source, &target);
     assert_tidy(&target);
+}
+
+#[test]
+fn the_target_is_created_as_the_source_is_and_replaced_only_if_told_to() {
+    let Some(server) = any_server() else { return };
+    let source = server.database("clone_create", "ENCODING 'LATIN1' LOCALE 'C'");
+    source.sql("CREATE TABLE a (v text); INSERT INTO a VALUES (chr(228))");
+    let target = server.no_database("clone create \"r\"");
+    try_clone(&source, &target, &["--create"]).expect(0);
+    assert_equal(&source, &target);
+    let encoding = "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()";
+    assert_eq!(source.sql(encoding), target.sql(encoding));
+    target.sql("CREATE TABLE b ()");
+    try_clone(&source, &target, &["--create"])
+        .expect(1)
+        .says(&["exists already", "--drop-existing"]);
+    assert_eq!(target.sql("SELECT count(*) FROM b"), "0");
+    try_clone(&source, &target, &["--create", "--drop-existing", "--yes"]).expect(0);
+    assert_equal(&source, &target);
+    try_clone(&source, &source, &["--create", "--drop-existing", "--yes"])
+        .expect(1)
+        .says(&["the same database"]);
+    assert_eq!(source.sql("SELECT count(*) FROM a"), "1");
 }
 
 #[test]

@@ -18,14 +18,17 @@ pub struct Args {
     /// The database to read: a name, a connection string or a URI
     #[arg(long, value_name = "CONNINFO")]
     source: String,
-    /// The database to write, which must be there: a name, a connection string or a URI
+    /// The database to write: a name, a connection string or a URI
     #[arg(long, value_name = "CONNINFO")]
     target: String,
     /// Sessions at each side that work in parallel [default: the cores, at most 4, at most a quarter of the servers' free
     /// connections]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
-    /// First drop at the target what is to be cloned
+    /// Create the target database, with encoding and locale of the source's
+    #[arg(short = 'C', long, conflicts_with = "resume")]
+    create: bool,
+    /// First drop at the target what is to be cloned; with --create, the whole database
     #[arg(long, alias = "clean")]
     drop_existing: bool,
     /// Go on with a clone that did not end
@@ -120,6 +123,7 @@ pub fn run(args: &Args) -> Outcome {
             continue_on_error: args.continue_on_error,
             resumed: false,
         },
+        create: args.create,
         resume: args.resume,
         not_consistent: args.not_consistent,
     };
@@ -173,8 +177,12 @@ pub fn run(args: &Args) -> Outcome {
 /// Asks whether what is there may be dropped.
 fn confirm(options: &CloneOptions) -> Result<(), Failure> {
     let (source, target) = (&options.source.settings, &options.target.settings);
+    let what = match options.create {
+        true => "the whole",
+        false => "all that is to be cloned from",
+    };
     restore::ask(&format!(
-        "This drops all that is to be cloned from database {} at {}:{},\nand clones {} at {}:{} into it.",
+        "This drops {what} database {} at {}:{},\nand clones {} at {}:{} into it.",
         target.dbname(),
         target.host_name(),
         target.port(),

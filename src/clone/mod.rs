@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use crate::dump::origin::Origin;
 use crate::dump::plan::PlannedTable;
 use crate::dump::{self, DumpError, DumpOptions, Here};
-use crate::pg::catalog::{DatabaseFacts, Name, database_facts};
+use crate::pg::catalog::{DatabaseFacts, Name, database_facts, quote_literal};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::{Connection, Settings, session_options};
 use crate::progress::Progress;
@@ -36,6 +36,8 @@ pub struct CloneOptions {
     pub source: DumpOptions,
     /// Where it goes, and how.
     pub target: RestoreOptions,
+    /// Create the target's database first; with `target.clean` in place of one that is there.
+    pub create: bool,
     /// Take up what an earlier run has begun.
     pub resume: bool,
     /// ... even from another MVCC snapshot.
@@ -94,6 +96,11 @@ pub enum CloneError {
         "nothing was cloned: source and target are the same database, {0}\nhint: create another database for the clone and name it with --target"
     )]
     Same(String),
+    /// The database to create is there.
+    #[error(
+        "nothing was cloned: the database {0} exists already\nhint: clone into it without --create, or have it dropped first with --drop-existing"
+    )]
+    Exists(String),
     /// There is nothing to resume.
     #[error(
         "the target has no unfinished clone\nhint: start one without --resume; --drop-existing drops first what is in its way"
@@ -146,6 +153,9 @@ pub enum CloneError {
     },
 }
 
+/// The database to connect to where the target's own is not there yet.
+const FIRST_DATABASE: &str = "postgres";
+
 fn server(context: &'static str) -> impl FnOnce(crate::pg::Error) -> CloneError {
     move |source| CloneError::Server { context, source }
 }
@@ -186,31 +196,51 @@ fn clone(
     interrupt: &Interrupt,
     progress: &dyn Progress,
 ) -> Result<CloneReport, CloneError> {
-    let mut conn = (options.target.settings)
-        .connect(&session_options())
-        .map_err(server("could not connect to the target"))?;
+    let settings = &options.target.settings;
+    let mut conn = match options.create {
+        true => settings.with_dbname(FIRST_DATABASE),
+        false => settings.clone(),
+    }
+    .connect(&session_options())
+    .map_err(server("could not connect to the target"))?;
     // What stands against it is known before the source is locked.
-    let earlier = earlier(options, &mut conn)?;
+    let earlier = match options.create {
+        true => refuse_existing(options, &mut conn).map(|()| None),
+        false => earlier(options, &mut conn),
+    }?;
     let repo = Repository::init(Arc::new(MemoryStore::default()))?;
     let origin = Origin::open(&options.source, interrupt, progress, &|_, _| {
         Ok(KnownTables::none(&repo))
     })?;
     refuse_same(options, &origin.facts, &mut conn)?;
-    drop(conn);
-    origin
-        .holding
-        .watched(|| pass(options, &repo, &origin, earlier, interrupt, progress))
+    let run = || {
+        let (mut opened, numbers) = read(options, &repo, &origin, progress)?;
+        if options.create {
+            let name = options.target.settings.dbname();
+            restore::create_database(&opened, &options.target, name, &mut conn)?;
+        }
+        if options.target.portable {
+            opened = opened.portable();
+        }
+        pass(
+            options,
+            &origin,
+            opened,
+            numbers,
+            earlier,
+            (interrupt, progress),
+        )
+    };
+    origin.holding.watched(run)
 }
 
-/// Reads what is small, and restores it with rows that pass through.
-fn pass(
+/// Reads what is small. With it come the numbers in the plan of the tables whose rows are to pass through.
+fn read(
     options: &CloneOptions,
     repo: &Repository,
     origin: &Origin<'_>,
-    earlier: Option<Journal>,
-    interrupt: &Interrupt,
     progress: &dyn Progress,
-) -> Result<CloneReport, CloneError> {
+) -> Result<(Opened, Vec<Option<usize>>), CloneError> {
     let writer = repo.writer(options.source.effort)?;
     let here = Here {
         reads: &|table| !is_live(table),
@@ -222,10 +252,19 @@ fn pass(
         progress.note(warning);
     }
     let mut opened = restore::open(repo, snapshot)?;
-    if options.target.portable {
-        opened = opened.portable();
-    }
     let numbers = live_tables(&mut opened, origin);
+    Ok((opened, numbers))
+}
+
+/// Restores what was read, with rows that pass through.
+fn pass(
+    options: &CloneOptions,
+    origin: &Origin<'_>,
+    opened: Opened,
+    numbers: Vec<Option<usize>>,
+    earlier: Option<Journal>,
+    (interrupt, progress): (&Interrupt, &dyn Progress),
+) -> Result<CloneReport, CloneError> {
     let journal = journal(options, earlier, origin, &opened)?;
     let resumed = journal.is_resumed().then_some(journal.subject.time);
     let live = Live {
@@ -242,6 +281,7 @@ fn pass(
     };
     let target = RestoreOptions {
         resumed: resumed.is_some(),
+        clean: options.target.clean && !options.create,
         ..options.target.clone()
     };
     let result = restore::run_from(&opened, &live, Some(journal), &target, interrupt, progress);
@@ -353,6 +393,22 @@ fn journal(
     Ok(earlier)
 }
 
+/// A database that is to be created must not be there, unless it may be dropped.
+fn refuse_existing(options: &CloneOptions, conn: &mut Connection) -> Result<(), CloneError> {
+    let name = options.target.settings.dbname();
+    let there = conn
+        .query(&format!(
+            "SELECT FROM pg_catalog.pg_database WHERE datname = {}",
+            quote_literal(name)
+        ))
+        .map_err(server("could not look at the target's databases"))?;
+    if there.is_empty() || options.target.clean {
+        Ok(())
+    } else {
+        Err(CloneError::Exists(name.to_owned()))
+    }
+}
+
 /// A clone into its own source would be the end of both.
 fn refuse_same(
     options: &CloneOptions,
@@ -365,7 +421,11 @@ fn refuse_same(
         (Some(source), Some(target)) => source == target,
         _ => place(&options.source.settings) == place(&options.target.settings),
     };
-    if same_server && source.name == target.name {
+    let name = match options.create {
+        true => options.target.settings.dbname(),
+        false => &target.name,
+    };
+    if same_server && source.name == *name {
         return Err(CloneError::Same(source.name.clone()));
     }
     Ok(())

@@ -51,7 +51,8 @@ use exec::Shared;
 use journal::Journal;
 use rows::{RowSource, Stored};
 use steps::Restore;
-use target::{create_database, database_name, lock_budget, session_options};
+pub(crate) use target::create_database;
+use target::{database_name, lock_budget, session_options};
 
 /// What a restore is asked to do.
 #[derive(Debug, Clone)]
@@ -375,8 +376,9 @@ pub(crate) fn run_from(
         continue_on_error: options.continue_on_error,
     };
     if options.create {
-        let name = create_database(opened, options, &mut conn)?;
-        settings = settings.with_dbname(&name);
+        let name = &opened.snapshot.source.database;
+        create_database(opened, options, name, &mut conn)?;
+        settings = settings.with_dbname(name);
         conn = settings
             .connect(&session_options(opened, options))
             .map_err(server("could not connect to the new database"))?;

@@ -125,7 +125,11 @@ impl fmt::Display for Problems {
         section(
             "objects that exist already at the target",
             &self.existing,
-            "restore into an empty database (--create makes one), or drop what is restored first with --clean",
+            if self.of_clone {
+                "clone into an empty database, or drop first what is cloned with --drop-existing"
+            } else {
+                "restore into an empty database (--create makes one), or drop what is restored first with --clean"
+            },
         )?;
         for other in &self.others {
             writeln!(f, "{other}")?;

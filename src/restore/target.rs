@@ -1,5 +1,6 @@
 //! The target: how it is spoken to, what it can bear, and the database that is made there.
 
+use crate::pg::archive::SqlText;
 use crate::pg::catalog::{quote_ident, quote_literal};
 use crate::pg::{Connection, SessionOptions};
 use crate::schema::statements;
@@ -50,28 +51,28 @@ pub fn lock_budget(conn: &mut Connection) -> Result<usize, RestoreError> {
         .unwrap_or(1600))
 }
 
-/// Creates the database as its entry says, and returns its name.
+/// Creates a database of that name as the entry of the source's says. With `clean` one that is there is dropped.
 pub fn create_database(
     opened: &Opened,
     options: &RestoreOptions,
+    name: &str,
     conn: &mut Connection,
-) -> Result<String, RestoreError> {
-    let name = opened.snapshot.source.database.clone();
+) -> Result<(), RestoreError> {
     if options.clean {
         let template = conn
             .query(&format!(
                 "SELECT FROM pg_catalog.pg_database WHERE datname = {} AND datistemplate",
-                quote_literal(&name)
+                quote_literal(name)
             ))
             .map_err(server("could not look at the database to drop"))?;
         if !template.is_empty() {
             conn.execute(&format!(
                 "ALTER DATABASE {} IS_TEMPLATE false",
-                quote_ident(&name)
+                quote_ident(name)
             ))
             .map_err(server("could not drop the database, which is a template"))?;
         }
-        conn.execute(&format!("DROP DATABASE IF EXISTS {}", quote_ident(&name)))
+        conn.execute(&format!("DROP DATABASE IF EXISTS {}", quote_ident(name)))
             .map_err(server("could not drop the database"))?;
     }
     let mut renderer = statements::Renderer::new(options.render);
@@ -80,10 +81,47 @@ pub fn create_database(
         if entry.desc == "DATABASE" {
             // CREATE DATABASE allows no transaction around it.
             for statement in renderer.statements(entry) {
-                conn.execute(statement.as_bytes())
+                let statement = renamed(&statement, &opened.snapshot.source.database, name);
+                conn.execute(&statement)
                     .map_err(server("could not create the database"))?;
             }
         }
     }
-    Ok(name)
+    Ok(())
+}
+
+/// The statement on a database as one on a database of another name.
+fn renamed(statement: &SqlText, from: &str, to: &str) -> Vec<u8> {
+    let bytes = statement.as_bytes();
+    for verb in ["CREATE", "ALTER"] {
+        let start = format!("{verb} DATABASE {} ", quote_ident(from));
+        if let Some(rest) = bytes.strip_prefix(start.as_bytes()) {
+            let start = format!("{verb} DATABASE {} ", quote_ident(to));
+            return [start.as_bytes(), rest].concat();
+        }
+    }
+    bytes.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_on_the_database_are_made_for_one_of_another_name() {
+        let text = |statement: &str, from, to| {
+            String::from_utf8(renamed(&statement.into(), from, to)).unwrap()
+        };
+        let create = "CREATE DATABASE \"Odd one\" WITH TEMPLATE = template0 ENCODING = 'UTF8';";
+        assert_eq!(
+            text(create, "Odd one", "odd"),
+            "CREATE DATABASE odd WITH TEMPLATE = template0 ENCODING = 'UTF8';"
+        );
+        let alter = "ALTER DATABASE shop OWNER TO shop;";
+        assert_eq!(
+            text(alter, "shop", "a b"),
+            "ALTER DATABASE \"a b\" OWNER TO shop;"
+        );
+        assert_eq!(text(alter, "sho", "x"), alter);
+    }
 }

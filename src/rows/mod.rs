@@ -12,6 +12,7 @@ mod id;
 mod inspect;
 mod join;
 mod kind;
+mod noise;
 mod normalise;
 mod numbers;
 mod numeric;

@@ -7,6 +7,7 @@ use pco::wrapped::{FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, DecompressorScratch, DeltaSpec, ModeSpec};
 
 use super::error::RowsError;
+use super::noise;
 
 /// Numbers in one pco chunk; part of the format.
 const CHUNK: usize = 1 << 18;
@@ -25,6 +26,9 @@ pub(super) trait Wire: pco::data_types::Number {
     /// The number as a word, of which differences can be taken, if it is an integer.
     fn word(self) -> u64;
 
+    /// Its place among all numbers of the type: in their order.
+    fn place(self) -> u64;
+
     /// Reads numbers from the wire; incomplete ones at the end are left out.
     fn read(bytes: &[u8], out: &mut Vec<Self>);
 
@@ -33,10 +37,16 @@ pub(super) trait Wire: pco::data_types::Number {
 }
 
 macro_rules! wire {
-    ($integer:literal: $($number:ty),*) => {$(
+    ($integer:literal: $($number:ty, |$x:ident| $place:expr;)*) => {$(
         impl Wire for $number {
             const WIDTH: usize = size_of::<$number>();
             const INTEGER: bool = $integer;
+
+            #[inline]
+            fn place(self) -> u64 {
+                let $x = self;
+                $place
+            }
 
             #[inline]
             fn word(self) -> u64 {
@@ -60,8 +70,28 @@ macro_rules! wire {
     )*};
 }
 
-wire!(true: u8, u16, i16, u32, i32, i64);
-wire!(false: f32, f64);
+/// The bits of a float, of so many with its sign, in the order of the floats.
+#[inline]
+fn float_place(bits: u64, sign: u64) -> u64 {
+    if bits & sign == 0 {
+        bits | sign
+    } else {
+        sign - 1 - (bits & (sign - 1))
+    }
+}
+
+wire!(true:
+    u8, |x| x.into();
+    u16, |x| x.into();
+    u32, |x| x.into();
+    i16, |x| i64::from(x) as u64 ^ (1 << 63);
+    i32, |x| i64::from(x) as u64 ^ (1 << 63);
+    i64, |x| x as u64 ^ (1 << 63);
+);
+wire!(false:
+    f32, |x| float_place(x.to_bits().into(), 1 << 31);
+    f64, |x| float_place(x.to_bits(), 1 << 63);
+);
 
 /// Appends the numbers of `data`, compressed, to `out`.
 pub(super) fn compress<T: Wire>(
@@ -119,6 +149,10 @@ fn stepping<T: Wire>(numbers: &[T], config: &ChunkConfig) -> ChunkConfig {
         ModeSpec::Auto if T::INTEGER && has_step(numbers) => config
             .with_mode_spec(ModeSpec::Classic)
             .with_delta_spec(DeltaSpec::TryConsecutive(1)),
+        // With one bin, and no differences to try.
+        _ if noise::is_noise(numbers) => config
+            .with_compression_level(0)
+            .with_delta_spec(DeltaSpec::NoOp),
         _ => config,
     }
 }
