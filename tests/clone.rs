@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::equal::{assert_equal, differences, not_analysed};
-use common::program::{clone_command, try_clone};
+use common::program::{clone_command, finish, pgtide, try_clone};
+use common::server;
 use common::testbed::{Database, Server};
 use nix::sys::signal::Signal;
 use rand::Rng;
@@ -467,4 +468,74 @@ fn what_stands_in_the_way_is_said_before_anything_is_touched() {
         .says(&["rows of public.a", "violates check constraint"]);
     assert_eq!(target.sql("SELECT count(*) FROM a"), "0");
     no_sessions_remain(&source);
+}
+
+#[test]
+fn a_standby_is_a_source_like_any_other_but_for_what_it_does_not_have() {
+    let Some(bin_dir) = server::bin_dir() else {
+        return;
+    };
+    let primary = server::TestServer::start(&bin_dir, "max_wal_senders = 4");
+    primary.psql(
+        "CREATE TABLE a (id integer PRIMARY KEY, v text); INSERT INTO a SELECT g, repeat('v', g % 50) FROM generate_series(1, 100000) g;
+         CREATE UNLOGGED TABLE u (id integer); INSERT INTO u VALUES (1)",
+    );
+    primary.psql("CREATE DATABASE copy");
+    primary.psql("CREATE DATABASE nothing");
+    let standby = primary.standby();
+    let clone = |source: &str, target: &str| {
+        let mut command = pgtide(&["clone", "--source", source, "--target", target]);
+        command.env("PATH", &bin_dir).env_remove("PGTIDE_PG_DUMP");
+        finish(command)
+    };
+    // The unlogged table has no rows there, and that is said.
+    clone(&standby.conninfo("postgres"), &primary.conninfo("copy"))
+        .expect(3)
+        .says(&["public.u is unlogged"]);
+    let digest = "DO $$ BEGIN IF (SELECT count(*) <> 100000 OR sum(length(v)) <> 2450000 FROM a) OR EXISTS (SELECT FROM u) THEN RAISE 'not the same'; END IF; END $$";
+    primary.psql_in("copy", digest);
+    // The target cannot be one.
+    clone(&primary.conninfo("copy"), &standby.conninfo("nothing"))
+        .expect(1)
+        .says(&["read-only"]);
+}
+
+// Kindness -------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn rows_are_read_no_faster_than_they_may_be_and_the_snapshot_held_no_longer() {
+    let Some(server) = any_server() else { return };
+    let source = server.empty("clone_kind");
+    source.sql(
+        "CREATE TABLE a (b bytea); ALTER TABLE a ALTER b SET STORAGE EXTERNAL;
+         INSERT INTO a SELECT decode(repeat(md5(g::text), 600), 'hex') FROM generate_series(1, 1000) g",
+    );
+    let target = server.empty("clone_kind_r");
+    // 9.6 MB: no machine is so slow that it would take this long without being told to, and no faster may it be.
+    let began = Instant::now();
+    try_clone(&source, &target, &["--max-rate", "4MB", "-j", "2"]).expect(0);
+    assert!(began.elapsed() > Duration::from_secs(2), "too fast");
+    assert_equal(&source, &target);
+    let done = try_clone(
+        &source,
+        &target,
+        &[
+            "--drop-existing",
+            "--yes",
+            "--max-rate",
+            "100kB",
+            "--max-snapshot-age",
+            "1s",
+        ],
+    );
+    done.expect(1).says(&[
+        "the MVCC snapshot was held for 1s",
+        "--max-snapshot-age",
+        "hint:",
+    ]);
+    no_sessions_remain(&source);
+    // All rows are not there, and it is known.
+    try_clone(&source, &target, &["--resume"])
+        .expect(1)
+        .says(&["that MVCC snapshot is gone"]);
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use crate::dump::origin::Origin;
 use crate::dump::plan::PlannedTable;
 use crate::dump::{self, DumpError, DumpOptions, Here};
-use crate::pg::catalog::{DatabaseFacts, Name, database_facts, quote_literal};
+use crate::pg::catalog::{self, DatabaseFacts, Name, database_facts, quote_literal};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::{Connection, Settings, session_options};
 use crate::progress::Progress;
@@ -213,6 +213,13 @@ fn clone(
         Ok(KnownTables::none(&repo))
     })?;
     refuse_same(options, &origin.facts, &mut conn)?;
+    // Each worker has a session at either side.
+    let jobs = match options.target.jobs {
+        Some(jobs) => jobs,
+        None => catalog::default_jobs(&mut conn)
+            .map_err(server("could not ask for the target's free connections"))?
+            .min(origin.jobs),
+    };
     let run = || {
         let (mut opened, numbers) = read(options, &repo, &origin, progress)?;
         if options.create {
@@ -222,14 +229,15 @@ fn clone(
         if options.target.portable {
             opened = opened.portable();
         }
-        pass(
-            options,
-            &origin,
-            opened,
-            numbers,
-            earlier,
-            (interrupt, progress),
-        )
+        let journal = journal(options, earlier, &origin, &opened)?;
+        let target = RestoreOptions {
+            jobs: Some(jobs),
+            resumed: journal.is_resumed(),
+            clean: options.target.clean && !options.create,
+            ..options.target.clone()
+        };
+        let opened = (&opened, numbers);
+        pass(&origin, opened, &target, journal, interrupt, progress)
     };
     origin.holding.watched(run)
 }
@@ -258,14 +266,13 @@ fn read(
 
 /// Restores what was read, with rows that pass through.
 fn pass(
-    options: &CloneOptions,
     origin: &Origin<'_>,
-    opened: Opened,
-    numbers: Vec<Option<usize>>,
-    earlier: Option<Journal>,
-    (interrupt, progress): (&Interrupt, &dyn Progress),
+    (opened, numbers): (&Opened, Vec<Option<usize>>),
+    target: &RestoreOptions,
+    journal: Journal,
+    interrupt: &Interrupt,
+    progress: &dyn Progress,
 ) -> Result<CloneReport, CloneError> {
-    let journal = journal(options, earlier, origin, &opened)?;
     let resumed = journal.is_resumed().then_some(journal.subject.time);
     let live = Live {
         holding: &origin.holding,
@@ -279,12 +286,7 @@ fn pass(
         progress,
         handed: Handed::default(),
     };
-    let target = RestoreOptions {
-        resumed: resumed.is_some(),
-        clean: options.target.clean && !options.create,
-        ..options.target.clone()
-    };
-    let result = restore::run_from(&opened, &live, Some(journal), &target, interrupt, progress);
+    let result = restore::run_from(opened, &live, Some(journal), target, interrupt, progress);
     for note in origin.holding.take_notes() {
         progress.note(&note);
     }

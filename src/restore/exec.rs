@@ -182,6 +182,8 @@ impl Shared<'_> {
                 statements.iter().map(SqlText::as_bytes),
             )),
             Work::Load(n) => Some(journal::rows(&self.tables[*n].key())),
+            // What failed and was left out is not there.
+            Work::Release if self.has_failed() => None,
             Work::Release => Some(journal::ROWS.to_owned()),
             Work::LoadShared(..)
             | Work::LargeObjects(_)
@@ -206,6 +208,11 @@ impl Shared<'_> {
         self.journal?;
         let tasks: Vec<String> = batch.iter().filter_map(|work| self.task(work)).collect();
         (!tasks.is_empty()).then(|| journal::note(&tasks))
+    }
+
+    fn has_failed(&self) -> bool {
+        let failures = self.failures.lock();
+        !failures.unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Notes a failure; whether to go on.

@@ -81,7 +81,11 @@ pub fn create_database(
         if entry.desc == "DATABASE" {
             // CREATE DATABASE allows no transaction around it.
             for statement in renderer.statements(entry) {
-                let statement = renamed(&statement, &opened.snapshot.source.database, name);
+                let statement = renamed(&statement, &opened.snapshot.source.database, name)
+                    .ok_or_else(|| {
+                        let text = statement.to_lossy().into_owned();
+                        RestoreError::Schema(format!("not a statement on the database: {text}"))
+                    })?;
                 conn.execute(&statement)
                     .map_err(server("could not create the database"))?;
             }
@@ -90,17 +94,20 @@ pub fn create_database(
     Ok(())
 }
 
-/// The statement on a database as one on a database of another name.
-fn renamed(statement: &SqlText, from: &str, to: &str) -> Vec<u8> {
+/// The statement on a database as one on a database of another name; nothing where it is on another one.
+fn renamed(statement: &SqlText, from: &str, to: &str) -> Option<Vec<u8>> {
     let bytes = statement.as_bytes();
     for verb in ["CREATE", "ALTER"] {
-        let start = format!("{verb} DATABASE {} ", quote_ident(from));
-        if let Some(rest) = bytes.strip_prefix(start.as_bytes()) {
-            let start = format!("{verb} DATABASE {} ", quote_ident(to));
-            return [start.as_bytes(), rest].concat();
+        // pg_dump quotes where it must.
+        for name in [from.to_owned(), quote_ident(from)] {
+            let start = format!("{verb} DATABASE {name} ");
+            if let Some(rest) = bytes.strip_prefix(start.as_bytes()) {
+                let start = format!("{verb} DATABASE {} ", quote_ident(to));
+                return Some([start.as_bytes(), rest].concat());
+            }
         }
     }
-    bytes.to_vec()
+    None
 }
 
 #[cfg(test)]
@@ -110,18 +117,19 @@ mod tests {
     #[test]
     fn statements_on_the_database_are_made_for_one_of_another_name() {
         let text = |statement: &str, from, to| {
-            String::from_utf8(renamed(&statement.into(), from, to)).unwrap()
+            let renamed = renamed(&statement.into(), from, to)?;
+            Some(String::from_utf8(renamed).unwrap())
         };
         let create = "CREATE DATABASE \"Odd one\" WITH TEMPLATE = template0 ENCODING = 'UTF8';";
         assert_eq!(
-            text(create, "Odd one", "odd"),
-            "CREATE DATABASE odd WITH TEMPLATE = template0 ENCODING = 'UTF8';"
+            text(create, "Odd one", "odd").unwrap(),
+            "CREATE DATABASE \"odd\" WITH TEMPLATE = template0 ENCODING = 'UTF8';"
         );
         let alter = "ALTER DATABASE shop OWNER TO shop;";
         assert_eq!(
-            text(alter, "shop", "a b"),
+            text(alter, "shop", "a b").unwrap(),
             "ALTER DATABASE \"a b\" OWNER TO shop;"
         );
-        assert_eq!(text(alter, "sho", "x"), alter);
+        assert_eq!(text(alter, "sho", "x"), None);
     }
 }

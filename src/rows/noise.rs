@@ -13,6 +13,8 @@ const RUNS: usize = 16;
 const BINS: usize = 16;
 /// Bits of a range below which the numbers are cheap anyway.
 const FEW_BITS: f64 = 16.0;
+/// One number in so many may occur twice.
+const REPEATED: usize = 20;
 /// What bins must save of the bits for the work to be worth it.
 const WORTH: f64 = 0.01;
 
@@ -43,7 +45,11 @@ pub(super) fn is_noise<T: Wire>(numbers: &[T]) -> bool {
         }));
     }
     let worth = in_one * (1.0 - WORTH);
-    in_bins(&mut values) > worth && in_bins(&mut differences) > worth
+    values.sort_unstable();
+    differences.sort_unstable();
+    // A bin of one value costs no more than its place in the table.
+    let repeated = values.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    repeated <= values.len() / REPEATED && in_bins(&values) > worth && in_bins(&differences) > worth
 }
 
 /// Bits of a number of such a range.
@@ -51,9 +57,8 @@ fn bits(range: u64) -> f64 {
     (range as f64 + 1.0).log2()
 }
 
-/// Bits of a number where each bin has its own range, and its own place in a table.
-fn in_bins(sample: &mut [u64]) -> f64 {
-    sample.sort_unstable();
+/// Bits of a number of a sample, which is sorted, where each bin has its own range, and its own place in a table.
+fn in_bins(sample: &[u64]) -> f64 {
     let ranges = (0..BINS).map(|bin| {
         let edge = |bin: usize| sample[bin * (sample.len() - 1) / BINS];
         bits(edge(bin + 1) - edge(bin))
@@ -107,6 +112,11 @@ mod tests {
             .map(|_| (20.0 * dice.random::<f64>()).exp())
             .collect();
         assert!(size(&wide, 0) as f64 > 0.99 * size(&wide, 5) as f64 || !is_noise(&wide));
+        let names: [i64; 50] = dice.random();
+        let named: Vec<i64> = (0..25_000)
+            .map(|_| names[dice.random_range(0..50)])
+            .collect();
+        assert!(!is_noise(&named), "few values of any size");
         let few: Vec<i64> = (0..25_000)
             .map(|_| dice.random_range(0..50) * 1_000_003)
             .collect();

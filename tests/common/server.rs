@@ -144,9 +144,14 @@ impl TestServer {
 
     /// Runs statements in the database `postgres`.
     pub fn psql(&self, sql: &str) {
+        self.psql_in("postgres", sql);
+    }
+
+    /// Runs statements in a database.
+    pub fn psql_in(&self, database: &str, sql: &str) {
         run(as_postgres(&self.bin_dir.join("psql"))
             .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, "-d"])
-            .arg(self.conninfo("postgres")));
+            .arg(self.conninfo(database)));
     }
 
     /// Connection string of a database over the Unix socket.
