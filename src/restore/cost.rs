@@ -190,7 +190,8 @@ fn index(entry: &TocEntry) -> Kind {
 /// `ALTER TABLE [ONLY] a.b ADD CONSTRAINT c PRIMARY KEY ...`, or UNIQUE, CHECK, EXCLUDE USING method.
 fn constraint(entry: &TocEntry) -> Kind {
     let text = entry.defn.to_lossy();
-    let mut tokens = Tokens::of(&text).skip_while(|token| *token != Token::Word("CONSTRAINT".into()));
+    let mut tokens =
+        Tokens::of(&text).skip_while(|token| *token != Token::Word("CONSTRAINT".into()));
     match tokens.nth(2) {
         Some(Token::Word(word)) => match word.as_str() {
             "PRIMARY" | "UNIQUE" => Kind::Btree,
@@ -226,7 +227,11 @@ mod tests {
                 Kind::Btree,
             ),
             ("INDEX", "CREATE INDEX i ON t USING brin (a);", Kind::Brin),
-            ("INDEX", "CREATE INDEX i ON t USING hnsw (a);", Kind::OtherIndex),
+            (
+                "INDEX",
+                "CREATE INDEX i ON t USING hnsw (a);",
+                Kind::OtherIndex,
+            ),
             (
                 "CONSTRAINT",
                 "ALTER TABLE ONLY s.t\n    ADD CONSTRAINT \"CHECK\" PRIMARY KEY (a);\n",

@@ -61,7 +61,11 @@ impl Work {
     /// Whether it takes transactions of its own.
     pub fn commits(&self) -> bool {
         match self {
-            Work::Entry(_) | Work::Index(_) | Work::Statements(..) | Work::Load(_) | Work::Release => false,
+            Work::Entry(_)
+            | Work::Index(_)
+            | Work::Statements(..)
+            | Work::Load(_)
+            | Work::Release => false,
             Work::LoadShared(..)
             | Work::LargeObjects(_)
             | Work::LargeObjectPages(..)

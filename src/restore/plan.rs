@@ -131,7 +131,11 @@ pub fn main(
     for (root, members) in through {
         let all = plan.push(
             Task {
-                after: members.iter().flat_map(|(_, loads)| loads).copied().collect(),
+                after: members
+                    .iter()
+                    .flat_map(|(_, loads)| loads)
+                    .copied()
+                    .collect(),
                 ..Task::default()
             },
             Work::Statements(format!("rows through {}.{}", root.0, root.1), Vec::new()),

@@ -11,9 +11,9 @@ use crate::repo::model::{TableRecord, TableRole};
 use crate::schema::closure;
 
 use super::chosen::Chosen;
+use super::cost::{Kind, Size};
 use super::exec::{Failed, Shared, Work};
 use super::load::{self, Count, LoadError};
-use super::cost::{Kind, Size};
 use super::plan::Plan;
 use super::rows::stored;
 use super::schedule::Task;

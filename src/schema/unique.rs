@@ -46,10 +46,15 @@ pub fn index_first(entry: &TocEntry) -> Option<(SqlText, SqlText)> {
         when.push_str(words);
     }
     text.expect(";")?;
-    let nulls = if same_nulls { " NULLS NOT DISTINCT" } else { "" };
+    let nulls = if same_nulls {
+        " NULLS NOT DISTINCT"
+    } else {
+        ""
+    };
     let kind = if primary { "PRIMARY KEY" } else { "UNIQUE" };
-    let create =
-        format!("CREATE UNIQUE INDEX {name} ON {table} USING btree {columns}{include}{nulls}{with};");
+    let create = format!(
+        "CREATE UNIQUE INDEX {name} ON {table} USING btree {columns}{include}{nulls}{with};"
+    );
     let add = format!(
         "ALTER TABLE ONLY {table}\n    ADD CONSTRAINT {name} {kind} USING INDEX {name}{when};{}",
         text.0
@@ -163,8 +168,10 @@ mod tests {
 
     #[test]
     fn keys_become_an_index_and_a_constraint_that_takes_it() {
-        let (create, add) =
-            split("\n\nALTER TABLE ONLY public.t\n    ADD CONSTRAINT t_pkey PRIMARY KEY (a, \"B\");\n").unwrap();
+        let (create, add) = split(
+            "\n\nALTER TABLE ONLY public.t\n    ADD CONSTRAINT t_pkey PRIMARY KEY (a, \"B\");\n",
+        )
+        .unwrap();
         assert_eq!(
             create,
             "CREATE UNIQUE INDEX t_pkey ON public.t USING btree (a, \"B\");"

@@ -16,9 +16,9 @@ use crate::pg::{Connection, Error};
 use crate::repo::model::{TableRecord, TableRole};
 
 use super::Opened;
+use super::cost::{Kind, Size};
 use super::exec::{Shared, Work};
 use super::load::{self, Count, LoadError, SharedLoad};
-use super::cost::{Kind, Size};
 use super::plan::Plan;
 use super::rows::{RowSource, Take};
 use super::schedule::Task;
