@@ -183,6 +183,10 @@ impl Shared<'_> {
     fn task(&self, work: &Work) -> Option<String> {
         match work {
             Work::Entry(n) => Some(journal::entry(&self.entries[*n])),
+            Work::Index(entry) => Some(journal::statements(
+                &entry_name(entry),
+                [entry.defn.as_bytes()],
+            )),
             Work::Statements(_, statements) if statements.is_empty() => None,
             Work::Statements(name, statements) => Some(journal::statements(
                 name,
@@ -198,7 +202,7 @@ impl Shared<'_> {
     }
 
     /// Whether an earlier run has done it.
-    fn is_done(&self, work: &Work) -> bool {
+    pub fn is_done(&self, work: &Work) -> bool {
         self.journal.is_some_and(|journal| match work {
             Work::Load(n) | Work::LoadShared(n, _) => journal.has_rows(&self.tables[*n].key()),
             Work::LargeObjects(_) | Work::LargeObjectPages(..) => journal.has(journal::ROWS),

@@ -82,6 +82,10 @@ pub struct Selection<'a> {
     pub order: &'a Order,
     /// The neighbouring pieces of a table that are to be loaded, of so many.
     pub missing: &'a dyn Fn(&Name, usize) -> Vec<Range<usize>>,
+    /// Whether an earlier run may have done some of it, and which work it has done.
+    pub resumed: bool,
+    /// See [`resumed`](Self::resumed).
+    pub done: &'a dyn Fn(&Work) -> bool,
     /// Whether constraints of tables may take over indexes: hypertables that are at work allow it not.
     pub takes_over: bool,
 }
@@ -210,16 +214,18 @@ pub fn main(
                 Work::Statements(name, vec![validate]),
             )
         } else if let [table] = task.after_loads[..]
-            && scheduled.cost > INDEX_FIRST
+            && let worthwhile = scheduled.cost > INDEX_FIRST
             && builds.is_one_of_many(table)
-            && let Some((create, add)) = index_first(selection, &sizes, table, entry)
+            && (worthwhile || selection.resumed)
+            && sizes.own.contains(&table)
+            && let Some((create, add)) = index_first(selection, task.entry, worthwhile)
         {
             let built = plan.push(
                 Task {
                     exclusive: Vec::new(),
                     ..scheduled.clone()
                 },
-                Work::Index(Box::new(create)),
+                create,
             );
             plan.push(
                 Task {
@@ -238,23 +244,22 @@ pub fn main(
     Ok(plan)
 }
 
-/// The index of a primary key or unique constraint as an entry of its own, and the statement that makes the constraint of
-/// it; nothing where that is not possible.
+/// The index of a primary key or unique constraint, and the statement that makes the constraint of it; nothing where that
+/// is not possible, or not worthwhile. What an earlier run has begun goes on as it was begun.
 fn index_first(
     selection: &Selection<'_>,
-    sizes: &Sizes,
-    table: i32,
-    entry: &TocEntry,
-) -> Option<(TocEntry, SqlText)> {
-    if !selection.takes_over || !sizes.own.contains(&table) {
+    entry: usize,
+    worthwhile: bool,
+) -> Option<(Work, SqlText)> {
+    if !selection.takes_over || (selection.done)(&Work::Entry(entry)) {
         return None;
     }
-    let (create, add) = unique::index_first(entry)?;
-    let create = TocEntry {
+    let (create, add) = unique::index_first(&selection.entries[entry])?;
+    let create = Work::Index(Box::new(TocEntry {
         defn: create,
-        ..entry.clone()
-    };
-    Some((create, add))
+        ..selection.entries[entry].clone()
+    }));
+    (worthwhile || (selection.done)(&create)).then_some((create, add))
 }
 
 /// Loads into tables that exist wait for the rows that theirs refer to.
@@ -492,6 +497,9 @@ mod tests {
             created: &|_| true,
             order: &Order::default(),
             missing: &|_, of| vec![0..of],
+            takes_over: true,
+            resumed: false,
+            done: &|_| false,
         };
         let reader = repo.reader().unwrap();
         let rows = Stored {

@@ -338,6 +338,8 @@ impl Restore<'_> {
                 Some(journal) => journal.missing(name, of),
                 None => vec![0..of],
             },
+            resumed: self.is_resumed(),
+            done: &|work| self.shared.is_done(work),
             // Of hypertables that are there already the extension would have a say in it.
             takes_over: !self.options.portable
                 && (self.options.pick.creates() || self.opened.model.hypertables.is_empty()),
