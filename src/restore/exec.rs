@@ -185,7 +185,7 @@ impl Shared<'_> {
             Work::Entry(n) => Some(journal::entry(&self.entries[*n])),
             Work::Index(entry) => Some(journal::statements(
                 &entry_name(entry),
-                [entry.defn.as_bytes()],
+                std::iter::once(entry.defn.as_bytes()),
             )),
             Work::Statements(_, statements) if statements.is_empty() => None,
             Work::Statements(name, statements) => Some(journal::statements(

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
+use crate::schema::foreign_key;
 use crate::schema::graph::{Graph, Pass};
-use crate::schema::{foreign_key, unique};
+use crate::schema::unique::{self, IndexFirst};
 
 use super::cost::{self, Kind, Size};
 use super::exec::{self, Work};
@@ -23,6 +24,9 @@ const SHARE_BYTES: u64 = 256 << 20;
 /// Above this cost the index of a primary key or unique constraint is built by itself: one more transaction is nothing to
 /// it.
 const INDEX_FIRST: u64 = cost::CHEAP;
+/// From this server version on NOT NULL is a constraint, which a table may have from its parents alone. A primary key that
+/// takes over an index makes it the table's own, one that builds its index does not.
+const NOT_NULL_INHERITED: i32 = 180_000;
 
 /// Tasks and what each one does, index by index.
 #[derive(Default)]
@@ -86,6 +90,8 @@ pub struct Selection<'a> {
     pub resumed: bool,
     /// See [`resumed`](Self::resumed).
     pub done: &'a dyn Fn(&Work) -> bool,
+    /// Version of the target's server.
+    pub version: i32,
     /// Whether constraints of tables may take over indexes: hypertables that are at work allow it not.
     pub takes_over: bool,
 }
@@ -100,6 +106,12 @@ pub fn main(
     let ids = table_ids(selection.entries);
     let sizes = Sizes::of(selection, &ids);
     let builds = Builds::of(selection, &sizes);
+    // Primary keys of these stay one step.
+    let heirs = if selection.version >= NOT_NULL_INHERITED {
+        heirs(selection.entries)
+    } else {
+        HashSet::new()
+    };
     // Loads by the table they fill; rows that are loaded through a root may land in any of its partitions.
     let mut loads: HashMap<i32, Vec<usize>> = HashMap::new();
     let mut through: HashMap<&Name, Vec<(i32, Vec<usize>)>> = HashMap::new();
@@ -214,11 +226,11 @@ pub fn main(
                 Work::Statements(name, vec![validate]),
             )
         } else if let [table] = task.after_loads[..]
-            && let worthwhile = scheduled.cost > INDEX_FIRST
-            && builds.is_one_of_many(table)
+            && let worthwhile = worth_a_build(scheduled.cost, &builds, table)
             && (worthwhile || selection.resumed)
             && sizes.own.contains(&table)
-            && let Some((create, add)) = index_first(selection, task.entry, worthwhile)
+            && let Some((create, add)) =
+                index_first(selection, (task.entry, heirs.contains(&table)), worthwhile)
         {
             let built = plan.push(
                 Task {
@@ -244,17 +256,38 @@ pub fn main(
     Ok(plan)
 }
 
+/// The tables that have columns of others, by their dump ids.
+fn heirs(entries: &[TocEntry]) -> HashSet<i32> {
+    let inherits =
+        |entry: &&TocEntry| entry.desc == "TABLE" && entry.defn.to_lossy().contains("\nINHERITS (");
+    let heirs = entries.iter().filter(inherits);
+    heirs.map(|entry| entry.dump_id).collect()
+}
+
+/// Whether the index of a constraint is better built by itself: it takes a while, and others of the table can be built
+/// meanwhile.
+fn worth_a_build(cost: u64, builds: &Builds, table: i32) -> bool {
+    cost > INDEX_FIRST && builds.is_one_of_many(table)
+}
+
 /// The index of a primary key or unique constraint, and the statement that makes the constraint of it; nothing where that
 /// is not possible, or not worthwhile. What an earlier run has begun goes on as it was begun.
 fn index_first(
     selection: &Selection<'_>,
-    entry: usize,
+    (entry, heir): (usize, bool),
     worthwhile: bool,
 ) -> Option<(Work, SqlText)> {
     if !selection.takes_over || (selection.done)(&Work::Entry(entry)) {
         return None;
     }
-    let (create, add) = unique::index_first(&selection.entries[entry])?;
+    let IndexFirst {
+        create,
+        add,
+        primary,
+    } = unique::index_first(&selection.entries[entry])?;
+    if primary && heir {
+        return None;
+    }
     let create = Work::Index(Box::new(TocEntry {
         defn: create,
         ..selection.entries[entry].clone()
@@ -497,6 +530,7 @@ mod tests {
             created: &|_| true,
             order: &Order::default(),
             missing: &|_, of| vec![0..of],
+            version: 170_000,
             takes_over: true,
             resumed: false,
             done: &|_| false,

@@ -338,6 +338,7 @@ impl Restore<'_> {
                 Some(journal) => journal.missing(name, of),
                 None => vec![0..of],
             },
+            version: session.conn().server_version(),
             resumed: self.is_resumed(),
             done: &|work| self.shared.is_done(work),
             // Of hypertables that are there already the extension would have a say in it.

@@ -3,8 +3,18 @@
 
 use crate::pg::archive::{SqlText, TocEntry};
 
-/// The statement that builds the index of a primary key or unique constraint, and those that make the constraint of it
-/// and do what else the entry does. Nothing for what is not, to the letter, as `pg_dump` writes it for a btree:
+/// A primary key or unique constraint in two steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexFirst {
+    /// The statement that builds the index.
+    pub create: SqlText,
+    /// Those that make the constraint of it and do what else the entry does.
+    pub add: SqlText,
+    /// Whether it is a primary key.
+    pub primary: bool,
+}
+
+/// The two steps of a primary key or unique constraint. Nothing for what is not, to the letter, as `pg_dump` writes it for a btree:
 ///
 /// ```text
 /// ALTER TABLE ONLY a.b
@@ -14,7 +24,7 @@ use crate::pg::archive::{SqlText, TocEntry};
 ///
 /// It may be followed by statements about the index (`CLUSTER ON`, `REPLICA IDENTITY`). The table must not be a
 /// partitioned one: the server takes no index over for these.
-pub fn index_first(entry: &TocEntry) -> Option<(SqlText, SqlText)> {
+pub fn index_first(entry: &TocEntry) -> Option<IndexFirst> {
     if entry.desc != "CONSTRAINT" {
         return None;
     }
@@ -59,7 +69,11 @@ pub fn index_first(entry: &TocEntry) -> Option<(SqlText, SqlText)> {
         "ALTER TABLE ONLY {table}\n    ADD CONSTRAINT {name} {kind} USING INDEX {name}{when};{}",
         text.0
     );
-    Some((create.into(), add.into()))
+    Some(IndexFirst {
+        create: create.into(),
+        add: add.into(),
+        primary,
+    })
 }
 
 /// What is still to be read of a statement.
@@ -162,8 +176,9 @@ mod tests {
             defn: defn.into(),
             ..TocEntry::default()
         };
-        let (create, add) = index_first(&entry)?;
-        Some((create.to_lossy().into_owned(), add.to_lossy().into_owned()))
+        let steps = index_first(&entry)?;
+        let text = |sql: &SqlText| sql.to_lossy().into_owned();
+        Some((text(&steps.create), text(&steps.add)))
     }
 
     #[test]
