@@ -29,6 +29,7 @@ mod selection;
 mod show;
 mod snapshots;
 mod stats;
+mod timing;
 
 use std::process::ExitCode;
 

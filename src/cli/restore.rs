@@ -12,7 +12,7 @@ use super::cluster::{self, Manner};
 use super::common::{Bare, Connect, Repo, Which, interrupt, print_json};
 use super::pick::Selection;
 use super::progress::Shown;
-use super::{Exit, Failure, Outcome, render};
+use super::{Exit, Failure, Outcome, render, timing};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -78,6 +78,9 @@ pub struct Args {
     /// Show no progress and no summary
     #[arg(short, long)]
     quiet: bool,
+    /// Print at the end where the time went: the chain of tasks that determined the end, the kinds of work, the workers
+    #[arg(short, long, conflicts_with_all = ["quiet", "json"])]
+    verbose: bool,
     /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
@@ -164,6 +167,9 @@ pub fn run(args: &Args) -> Outcome {
             );
             outln_loaded(&report, "loaded");
         }
+        if args.verbose {
+            timing::print(&report.timing);
+        }
     }
     if report.failures.is_empty() && report.left_out.is_empty() {
         Ok(Exit::Done)
@@ -200,6 +206,7 @@ pub fn report_json(report: &RestoreReport) -> serde_json::Value {
         "rows": report.rows,
         "payload_bytes": report.payload_bytes,
         "seconds": report.seconds,
+        "timing": timing::json(&report.timing),
         "left_out": report.left_out,
         "failures": failures,
     })

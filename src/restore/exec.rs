@@ -39,6 +39,8 @@ const NOT_IN_PREREQUISITE_STATE: &str = "55000";
 pub enum Work {
     /// Restores an entry.
     Entry(usize),
+    /// Restores an entry that the snapshot does not have: the index that a constraint takes over.
+    Index(Box<TocEntry>),
     /// Runs statements that belong together: their name, and themselves.
     Statements(String, Vec<SqlText>),
     /// Loads a table in one session.
@@ -57,9 +59,13 @@ pub enum Work {
 
 impl Work {
     /// Whether it takes transactions of its own.
-    fn commits(&self) -> bool {
+    pub fn commits(&self) -> bool {
         match self {
-            Work::Entry(_) | Work::Statements(..) | Work::Load(_) | Work::Release => false,
+            Work::Entry(_)
+            | Work::Index(_)
+            | Work::Statements(..)
+            | Work::Load(_)
+            | Work::Release => false,
             Work::LoadShared(..)
             | Work::LargeObjects(_)
             | Work::LargeObjectPages(..)
@@ -137,6 +143,7 @@ impl Shared<'_> {
     pub fn name(&self, work: &Work) -> String {
         match work {
             Work::Entry(n) => entry_name(&self.entries[*n]),
+            Work::Index(entry) => entry_name(entry),
             Work::Statements(name, _) => name.clone(),
             Work::Load(n) | Work::LoadShared(n, _) => {
                 let table = &self.tables[*n];
@@ -176,6 +183,10 @@ impl Shared<'_> {
     fn task(&self, work: &Work) -> Option<String> {
         match work {
             Work::Entry(n) => Some(journal::entry(&self.entries[*n])),
+            Work::Index(entry) => Some(journal::statements(
+                &entry_name(entry),
+                std::iter::once(entry.defn.as_bytes()),
+            )),
             Work::Statements(_, statements) if statements.is_empty() => None,
             Work::Statements(name, statements) => Some(journal::statements(
                 name,
@@ -193,7 +204,7 @@ impl Shared<'_> {
     }
 
     /// Whether an earlier run has done it.
-    fn is_done(&self, work: &Work) -> bool {
+    pub fn is_done(&self, work: &Work) -> bool {
         self.journal.is_some_and(|journal| match work {
             Work::Load(n) | Work::LoadShared(n, _) => journal.has_rows(&self.tables[*n].key()),
             Work::LargeObjects(_) | Work::LargeObjectPages(..) => journal.has(journal::ROWS),
@@ -434,8 +445,8 @@ impl<'a> Session<'a> {
 
     fn add(&mut self, work: &Work, pending: &mut Pending) -> Result<(), Failed> {
         match work {
-            Work::Entry(n) => {
-                for statement in self.renderer.statements(&self.shared.entries[*n]) {
+            Work::Entry(_) | Work::Index(_) => {
+                for statement in self.entry_statements(work) {
                     pending.together.statement(statement.as_bytes());
                 }
             }
@@ -573,8 +584,8 @@ impl<'a> Session<'a> {
 
     fn work(&mut self, work: &Work) -> Result<(), Failed> {
         match work {
-            Work::Entry(n) => {
-                let statements = self.renderer.statements(&self.shared.entries[*n]);
+            Work::Entry(_) | Work::Index(_) => {
+                let statements = self.entry_statements(work);
                 self.statements(&statements)
             }
             Work::Statements(_, statements) => self.statements(statements),
@@ -587,6 +598,14 @@ impl<'a> Session<'a> {
                 self.shared.rows.release();
                 Ok(())
             }
+        }
+    }
+
+    fn entry_statements(&mut self, work: &Work) -> Vec<SqlText> {
+        match work {
+            Work::Entry(n) => self.renderer.statements(&self.shared.entries[*n]),
+            Work::Index(entry) => self.renderer.statements(entry),
+            _ => Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod chosen;
 pub mod cluster;
+mod cost;
 mod exec;
 mod existing;
 mod foreign_keys;
@@ -16,15 +17,16 @@ mod portable;
 mod preflight;
 pub(crate) mod rows;
 mod schedule;
+mod sizes;
 mod statistics;
 mod steps;
 mod target;
+mod timing;
 mod triggers;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use crate::pg::archive::TocEntry;
 use crate::pg::catalog::{self, Name, quote_literal};
@@ -44,8 +46,11 @@ use crate::timescale::model::Model;
 use crate::timescale::part::PartError;
 
 pub use chosen::{Chosen, Content, Item, Mode, Names, Pick, What};
+pub use cost::Kind;
 pub use exec::{Failure, entry_name};
 pub use preflight::Problems;
+pub use schedule::Waited;
+pub use timing::{KindTime, Link, Timing};
 
 use exec::Shared;
 use journal::Journal;
@@ -53,6 +58,7 @@ use rows::{RowSource, Stored};
 use steps::Restore;
 pub(crate) use target::create_database;
 use target::{database_name, lock_budget, session_options};
+use timing::Clock;
 
 /// What a restore is asked to do.
 #[derive(Debug, Clone)]
@@ -104,6 +110,8 @@ pub struct RestoreReport {
     pub payload_bytes: u64,
     /// Seconds altogether.
     pub seconds: f64,
+    /// Where they went.
+    pub timing: Timing,
     /// What could not come along, known before anything was touched.
     pub left_out: Vec<String>,
     /// What could not be restored.
@@ -319,14 +327,16 @@ pub(crate) fn run_from(
     interrupt: &Interrupt,
     progress: &dyn Progress,
 ) -> Result<RestoreReport, RestoreError> {
-    let began = Instant::now();
+    let clock = Clock::start();
     let mut chosen = options.choose(opened)?;
     let mut conn = options
         .settings
         .connect(&session_options(opened, options))
         .map_err(server("could not connect to the target"))?;
     let mut settings = options.settings.pin(&conn);
-    let problems = preflight(opened, options, &mut chosen, &mut conn)?;
+    let problems = clock.alone("checks", Kind::Checks, || {
+        preflight(opened, options, &mut chosen, &mut conn)
+    })?;
     if !problems.is_empty() {
         return Err(RestoreError::Refused(Box::new(problems)));
     }
@@ -409,6 +419,7 @@ pub(crate) fn run_from(
         lock_budget: lock_budget(&mut conn)?,
         timescale: chosen.timescale(opened),
         anew,
+        clock,
         jobs: match options.jobs {
             Some(jobs) => jobs.max(1),
             None => catalog::default_jobs(&mut conn)
@@ -416,6 +427,7 @@ pub(crate) fn run_from(
         },
     };
     let result = restore.run(conn);
+    let (clock, jobs) = (restore.clock, restore.jobs);
     let failures = shared
         .failures
         .into_inner()
@@ -440,7 +452,8 @@ pub(crate) fn run_from(
         counts: chosen.counts(opened),
         rows: loaded().map(|(_, t)| t.digest.rows).sum(),
         payload_bytes: loaded().map(|(_, t)| t.payload_bytes).sum(),
-        seconds: began.elapsed().as_secs_f64(),
+        seconds: clock.seconds(),
+        timing: clock.timing(jobs),
         left_out,
         failures,
     })

@@ -9,19 +9,24 @@ use crate::pg::catalog::Name;
 use crate::repo::model::{TableRecord, TableRole};
 use crate::schema::foreign_key;
 use crate::schema::graph::{Graph, Pass};
+use crate::schema::unique::{self, IndexFirst};
 
+use super::cost::{self, Kind, Size};
 use super::exec::{self, Work};
 use super::existing::Order;
 use super::load::{LoadError, SharedLoad};
 use super::rows::RowSource;
 use super::schedule::Task;
+use super::sizes::{Builds, Sizes, object};
 
 /// Below this payload no table is loaded by many sessions.
 const SHARE_BYTES: u64 = 256 << 20;
-/// Tasks up to this cost are done together in one transaction.
-pub const CHEAP_BYTES: u64 = 4 << 20;
-// See `push_loads`.
-const _: () = assert!(SHARE_BYTES > CHEAP_BYTES);
+/// Above this cost the index of a primary key or unique constraint is built by itself: one more transaction is nothing to
+/// it.
+const INDEX_FIRST: u64 = cost::CHEAP;
+/// From this server version on NOT NULL is a constraint, which a table may have from its parents alone. A primary key that
+/// takes over an index makes it the table's own, one that builds its index does not.
+const NOT_NULL_INHERITED: i32 = 180_000;
 
 /// Tasks and what each one does, index by index.
 #[derive(Default)]
@@ -42,7 +47,8 @@ impl Plan {
             )
         });
         let task = Task {
-            cost: u64::MAX,
+            urgent: true,
+            alone: true,
             after: loads.map(|(n, _)| n).collect(),
             ..Task::default()
         };
@@ -51,7 +57,8 @@ impl Plan {
 
     /// Adds a task; its number.
     pub fn push(&mut self, task: Task, work: Work) -> usize {
-        self.tasks.push(task);
+        let alone = task.alone || work.commits();
+        self.tasks.push(Task { alone, ..task });
         self.work.push(work);
         self.tasks.len() - 1
     }
@@ -79,6 +86,14 @@ pub struct Selection<'a> {
     pub order: &'a Order,
     /// The neighbouring pieces of a table that are to be loaded, of so many.
     pub missing: &'a dyn Fn(&Name, usize) -> Vec<Range<usize>>,
+    /// Whether an earlier run may have done some of it, and which work it has done.
+    pub resumed: bool,
+    /// See [`resumed`](Self::resumed).
+    pub done: &'a dyn Fn(&Work) -> bool,
+    /// Version of the target's server.
+    pub version: i32,
+    /// Whether constraints of tables may take over indexes: hypertables that are at work allow it not.
+    pub takes_over: bool,
 }
 
 /// Loads and everything of the main pass that follows them.
@@ -89,11 +104,18 @@ pub fn main(
 ) -> Result<Plan, LoadError> {
     let mut plan = Plan::default();
     let ids = table_ids(selection.entries);
-    let mut payload: HashMap<i32, u64> = HashMap::new();
+    let sizes = Sizes::of(selection, &ids);
+    let builds = Builds::of(selection, &sizes);
+    // Primary keys of these stay one step.
+    let heirs = if selection.version >= NOT_NULL_INHERITED {
+        heirs(selection.entries)
+    } else {
+        HashSet::new()
+    };
     // Loads by the table they fill; rows that are loaded through a root may land in any of its partitions.
     let mut loads: HashMap<i32, Vec<usize>> = HashMap::new();
-    let mut through: HashMap<&Name, Vec<Member>> = HashMap::new();
-    let total: u64 = selection.tables.iter().map(|t| t.payload_bytes).sum();
+    let mut through: HashMap<&Name, Vec<(i32, Vec<usize>)>> = HashMap::new();
+    let total = builds.total + sizes.loads;
     let mut created = create_late(&mut plan, selection);
     let mut loads_of: HashMap<usize, Vec<usize>> = HashMap::new();
 
@@ -101,42 +123,45 @@ pub fn main(
         if table.role != TableRole::Plain || !(selection.table)(n) {
             continue;
         }
-        let id = ids
-            .get(&(table.schema.as_str(), table.name.as_str()))
-            .copied();
-        // A table whose definition is not restored is one that exists at the target.
-        let object = id.unwrap_or(-1 - i32::try_from(n).unwrap_or(i32::MAX - 1));
-        payload.insert(object, table.payload_bytes);
+        let object = object(&ids, n, table);
         let mut numbers = created.remove(&object).unwrap_or_default();
         if table.digest.rows > 0 {
             let load = Load {
                 table: n,
                 object,
                 after: numbers.clone(),
+                // Rows and the longest index on them come one after the other, whoever else works.
+                dominates: Kind::Rows.cost(Size::of(table)) + builds.longest(object)
+                    > total / jobs.max(1) as u64,
             };
-            let pushed = push_loads(&mut plan, selection, rows, load, total, jobs)?;
+            let pushed = push_loads(&mut plan, selection, rows, load, jobs)?;
             numbers.extend(&pushed);
             loads_of.insert(n, pushed);
         }
         if let Some(root) = &table.load_through {
-            let of_root = through.entry(root).or_default();
-            of_root.push((object, None));
-            of_root.extend(numbers.iter().map(|&number| (object, Some(number))));
+            through.entry(root).or_default().push((object, numbers));
         } else {
             loads.insert(object, numbers);
         }
     }
     for (root, members) in through {
-        let all: Vec<usize> = members.iter().filter_map(|(_, load)| *load).collect();
+        let all = plan.push(
+            Task {
+                after: members
+                    .iter()
+                    .flat_map(|(_, loads)| loads)
+                    .copied()
+                    .collect(),
+                ..Task::default()
+            },
+            Work::Statements(format!("rows through {}.{}", root.0, root.1), Vec::new()),
+        );
         // A root may be a table itself, as one of an extension is; its indexes are those of all rows.
         if let Some(root) = ids.get(&(root.0.as_str(), root.1.as_str())) {
-            let bytes = members.iter().filter(|(_, load)| load.is_some());
-            let bytes = bytes.filter_map(|(object, _)| payload.get(object)).sum();
-            payload.insert(*root, bytes);
-            loads.entry(*root).or_default().extend(&all);
+            loads.entry(*root).or_default().push(all);
         }
         for (object, _) in members {
-            loads.insert(object, all.clone());
+            loads.insert(object, vec![all]);
         }
     }
     loads.extend(created);
@@ -166,17 +191,14 @@ pub fn main(
         }
         after.sort_unstable();
         after.dedup();
-        let bytes: u64 = task
-            .after_loads
-            .iter()
-            .map(|id| payload.get(id).copied().unwrap_or(0))
-            .sum();
+        let kind = Kind::of(entry);
         let scheduled = Task {
-            cost: cost(entry, bytes),
+            kind,
+            cost: kind.cost(sizes.all(&task.after_loads)),
             after,
             exclusive: task.locks.clone(),
             shared: task.after_loads.clone(),
-            elsewhere: false,
+            ..Task::default()
         };
         let name = exec::entry_name(entry);
         let number = if selection.unchecked.contains(&task.entry) {
@@ -190,17 +212,41 @@ pub fn main(
                 Work::Statements(name.clone(), vec![add]),
             );
             // Validation locks the referencing table against DDL only, so that others that refer to the same table
-            // are validated at the same time.
+            // are validated at the same time. It reads that table.
             let own = foreign_key::tables(entry).map(|(own, _)| own);
             let own = own.and_then(|(schema, name)| ids.get(&(&*schema, &*name)).copied());
             let own: Vec<i32> = own.into_iter().collect();
             plan.push(
                 Task {
+                    cost: kind.cost(sizes.all(&own)),
                     after: vec![added],
                     exclusive: own,
                     ..scheduled
                 },
                 Work::Statements(name, vec![validate]),
+            )
+        } else if let [table] = task.after_loads[..]
+            && let worthwhile = worth_a_build(scheduled.cost, &builds, table)
+            && (worthwhile || selection.resumed)
+            && sizes.own.contains(&table)
+            && let Some((create, add)) =
+                index_first(selection, (task.entry, heirs.contains(&table)), worthwhile)
+        {
+            let built = plan.push(
+                Task {
+                    exclusive: Vec::new(),
+                    ..scheduled.clone()
+                },
+                create,
+            );
+            plan.push(
+                Task {
+                    kind: Kind::Constraint,
+                    cost: 0,
+                    after: vec![built],
+                    ..scheduled
+                },
+                Work::Statements(name, vec![add]),
             )
         } else {
             plan.push(scheduled, Work::Entry(task.entry))
@@ -208,6 +254,45 @@ pub fn main(
         last.push(Some(number));
     }
     Ok(plan)
+}
+
+/// The tables that have columns of others, by their dump ids.
+fn heirs(entries: &[TocEntry]) -> HashSet<i32> {
+    let inherits =
+        |entry: &&TocEntry| entry.desc == "TABLE" && entry.defn.to_lossy().contains("\nINHERITS (");
+    let heirs = entries.iter().filter(inherits);
+    heirs.map(|entry| entry.dump_id).collect()
+}
+
+/// Whether the index of a constraint is better built by itself: it takes a while, and others of the table can be built
+/// meanwhile.
+fn worth_a_build(cost: u64, builds: &Builds, table: i32) -> bool {
+    cost > INDEX_FIRST && builds.is_one_of_many(table)
+}
+
+/// The index of a primary key or unique constraint, and the statement that makes the constraint of it; nothing where that
+/// is not possible, or not worthwhile. What an earlier run has begun goes on as it was begun.
+fn index_first(
+    selection: &Selection<'_>,
+    (entry, heir): (usize, bool),
+    worthwhile: bool,
+) -> Option<(Work, SqlText)> {
+    if !selection.takes_over || (selection.done)(&Work::Entry(entry)) {
+        return None;
+    }
+    let IndexFirst {
+        create,
+        add,
+        primary,
+    } = unique::index_first(&selection.entries[entry])?;
+    if primary && heir {
+        return None;
+    }
+    let create = Work::Index(Box::new(TocEntry {
+        defn: create,
+        ..selection.entries[entry].clone()
+    }));
+    (worthwhile || (selection.done)(&create)).then_some((create, add))
 }
 
 /// Loads into tables that exist wait for the rows that theirs refer to.
@@ -245,6 +330,7 @@ fn create_late(plan: &mut Plan, selection: &Selection<'_>) -> HashMap<i32, Vec<u
     for &n in selection.late {
         let entry = &selection.entries[n];
         let task = Task {
+            kind: Kind::PreData,
             elsewhere: true,
             ..Task::default()
         };
@@ -269,6 +355,8 @@ struct Load {
     object: i32,
     /// What must be done before.
     after: Vec<usize>,
+    /// Whether it would keep one session busy after all others have finished.
+    dominates: bool,
 }
 
 /// The tasks that load one table.
@@ -277,35 +365,34 @@ fn push_loads(
     selection: &Selection<'_>,
     rows: &dyn RowSource,
     load: Load,
-    total: u64,
     jobs: usize,
 ) -> Result<Vec<usize>, LoadError> {
     let n = load.table;
     let table = &selection.tables[n];
     let task = Task {
-        cost: table.payload_bytes,
+        kind: Kind::Rows,
+        cost: Kind::Rows.cost(Size::of(table)),
         after: load.after,
         shared: vec![load.object],
         ..Task::default()
     };
     // One session per table freezes its rows; a table that would keep one session busy after all others have
     // finished is better loaded by all. Rows that must find each other have to come in one COPY.
-    let dominates = table.payload_bytes > total / jobs.max(1) as u64;
-    if jobs < 2 || table.payload_bytes < SHARE_BYTES || !dominates || !(selection.created)(table) {
+    let shares = jobs > 1 && load.dominates && table.payload_bytes >= SHARE_BYTES;
+    if !shares || !(selection.created)(table) {
         return Ok(vec![plan.push(task, Work::Load(n))]);
     }
     let pieces = rows.pieces(n)?;
     let wanted = (selection.missing)(&table.key(), pieces.len());
     let runs = Arc::new(SharedLoad::new(pieces, &wanted, jobs));
-    // Each at the cost of the whole table, so that none is cheap: in a batch that is rolled back, the runs that were
-    // taken already would not be given out again, and their rows would be missing.
+    let task = Task {
+        cost: task.cost / jobs as u64,
+        ..task
+    };
     Ok((0..jobs)
         .map(|_| plan.push(task.clone(), Work::LoadShared(n, Arc::clone(&runs))))
         .collect())
 }
-
-/// A partition that is loaded through its root, and one of the tasks that load it.
-type Member = (i32, Option<usize>);
 
 /// Dump ids of the tables by their names.
 pub fn table_ids(entries: &[TocEntry]) -> HashMap<(&str, &str), i32> {
@@ -325,19 +412,6 @@ fn early(desc: &str) -> bool {
         desc,
         "INDEX" | "CONSTRAINT" | "INDEX ATTACH" | "STATISTICS" | "COMMENT"
     )
-}
-
-/// What an entry costs, in bytes of payload: how index builds of the usual kinds compare with each other.
-fn cost(entry: &TocEntry, bytes: u64) -> u64 {
-    let defn = entry.defn.to_lossy();
-    match entry.desc.as_str() {
-        "INDEX" if defn.contains(" USING gin ") => bytes * 4,
-        "INDEX" if defn.contains(" USING gist ") || defn.contains(" USING spgist ") => bytes * 3,
-        "INDEX" if defn.contains(" USING brin ") => bytes / 8,
-        "INDEX" | "CONSTRAINT" => bytes,
-        "FK CONSTRAINT" | "CHECK CONSTRAINT" => bytes / 2,
-        _ => 0,
-    }
 }
 
 /// A foreign key as two statements: added NOT VALID, which takes a moment, then validated, under locks that let others
@@ -456,6 +530,10 @@ mod tests {
             created: &|_| true,
             order: &Order::default(),
             missing: &|_, of| vec![0..of],
+            version: 170_000,
+            takes_over: true,
+            resumed: false,
+            done: &|_| false,
         };
         let reader = repo.reader().unwrap();
         let rows = Stored {
@@ -469,7 +547,7 @@ mod tests {
             for (task, work) in plan.tasks.iter().zip(&plan.work) {
                 if matches!(work, Work::LoadShared(..)) {
                     shares += 1;
-                    assert!(task.cost > CHEAP_BYTES, "-j {jobs}");
+                    assert!(task.alone, "-j {jobs}");
                 }
             }
             assert_eq!(shares, jobs);

@@ -11,9 +11,10 @@ use crate::repo::model::{TableRecord, TableRole};
 use crate::schema::closure;
 
 use super::chosen::Chosen;
+use super::cost::{Kind, Size};
 use super::exec::{Failed, Shared, Work};
 use super::load::{self, Count, LoadError};
-use super::plan::{CHEAP_BYTES, Plan};
+use super::plan::Plan;
 use super::rows::stored;
 use super::schedule::Task;
 use super::{Opened, RestoreOptions};
@@ -102,8 +103,8 @@ pub fn plan(
     let of = jobs.min(shares).max(1);
     for number in 0..of {
         let task = Task {
-            // It takes several transactions, so it is not one of the cheap ones that share one.
-            cost: record.payload_bytes.max(CHEAP_BYTES + 1),
+            kind: Kind::Statistics,
+            cost: Kind::Statistics.cost(Size::of(record)),
             ..Task::default()
         };
         let part = Part {

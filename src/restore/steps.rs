@@ -15,12 +15,15 @@ use crate::timescale::portable::Portable;
 use crate::timescale::state;
 
 use super::chosen::Chosen;
+use super::cost::{self, Kind, Size};
 use super::exec::{self, Failure, Halt, Session, Shared, Work};
 use super::existing::{self, Order};
 use super::journal::{self, Journal};
+use super::load::LoadError;
 use super::plan::{self, Plan, Selection};
-use super::schedule::{Batching, Schedule, Task};
+use super::schedule::{Batching, Schedule, Taken, Task};
 use super::target::session_options;
+use super::timing::Clock;
 use super::{
     Opened, RestoreError, RestoreOptions, hypertables, large_objects, mark, server, statistics,
 };
@@ -58,6 +61,8 @@ pub struct Restore<'a> {
     pub anew: Option<Portable>,
     /// Sessions that work in parallel.
     pub jobs: usize,
+    /// Takes the time.
+    pub clock: Clock,
 }
 
 impl Restore<'_> {
@@ -113,24 +118,37 @@ impl Restore<'_> {
     fn steps(&self, serial: &mut Session<'_>) -> Result<(), Halt> {
         let pre: Vec<usize> = self.graph_pre();
         self.progress.stage(&Stage::PreData { entries: pre.len() });
-        self.entries(serial, &pre)?;
-        if let Some(anew) = &self.anew
-            && self.options.pick.creates()
-        {
-            self.portable_steps(serial, &anew.create)?;
-        }
-        self.configuration(serial)?;
-        self.sequences(serial)?;
+        let clock = &self.clock;
+        clock.alone("objects before the rows", Kind::PreData, || {
+            self.entries(serial, &pre)?;
+            if let Some(anew) = &self.anew
+                && self.options.pick.creates()
+            {
+                self.portable_steps(serial, &anew.create)?;
+            }
+            Ok(())
+        })?;
+        clock.alone("rows of extensions", Kind::Rows, || {
+            self.configuration(serial)
+        })?;
+        clock.alone("sequences", Kind::Sequences, || self.sequences(serial))?;
         self.main(serial)?;
-        self.pass(serial, Pass::Privileges)?;
+        clock.alone("privileges", Kind::Privileges, || {
+            self.pass(serial, Pass::Privileges)
+        })?;
         self.statistics(serial, "TABLE")?;
-        self.hypertables(serial)
+        clock.alone("TimescaleDB's catalog", Kind::Catalog, || {
+            self.hypertables(serial)
+        })
     }
 
     /// The steps that need everything else to be there, hypertables too.
     fn last_steps(&self, serial: &mut Session<'_>) -> Result<(), Halt> {
-        self.after_catalog(serial)?;
-        self.refresh(serial)?;
+        let clock = &self.clock;
+        clock.alone("what waits for the catalog", Kind::Catalog, || {
+            self.after_catalog(serial)
+        })?;
+        clock.alone("refreshes", Kind::Refresh, || self.refresh(serial))?;
         if let Some(anew) = &self.anew
             && self.options.pick.content.schema
             && self.options.pick.sections.post_data
@@ -320,16 +338,23 @@ impl Restore<'_> {
                 Some(journal) => journal.missing(name, of),
                 None => vec![0..of],
             },
+            version: session.conn().server_version(),
+            resumed: self.is_resumed(),
+            done: &|work| self.shared.is_done(work),
+            // Of hypertables that are there already the extension would have a say in it.
+            takes_over: !self.options.portable
+                && (self.options.pick.creates() || self.opened.model.hypertables.is_empty()),
         };
         let bytes = self.chosen_bytes();
         self.progress
             .stage(&self.chosen.counts(self.opened).stage(bytes));
         let rows = self.shared.rows;
-        let plan = plan::main(&selection, rows, self.jobs).and_then(|mut plan| {
+        let plan = self.clock.alone("the plan", Kind::Checks, || {
+            let mut plan = plan::main(&selection, rows, self.jobs)?;
             let (chosen, locks) = (&self.chosen.tables, self.lock_budget / self.jobs);
             large_objects::plan(&mut plan, self.opened, chosen, rows, self.jobs, locks)?;
             plan.push_release();
-            Ok(plan)
+            Ok::<_, LoadError>(plan)
         });
         match plan {
             Ok(plan) => self.parallel(plan),
@@ -376,12 +401,13 @@ impl Restore<'_> {
     /// Runs a plan on as many sessions as there are jobs.
     fn parallel(&self, plan: Plan) -> Result<(), Halt> {
         let batching = Batching {
-            cheap: plan::CHEAP_BYTES,
+            cheap: cost::CHEAP,
             // Every session may have a batch of its own, and a task locks a few objects.
             count: (self.lock_budget / (4 * self.jobs)).clamp(1, 100),
-            cost: 32 << 20,
+            cost: cost::BATCH,
         };
         let Plan { tasks, work } = plan;
+        let start = self.clock.seconds();
         let schedule = Schedule::new(tasks, batching);
         let halted = AtomicU64::new(0);
         std::thread::scope(|scope| {
@@ -395,6 +421,8 @@ impl Restore<'_> {
                 });
             }
         });
+        let name = |n: usize| self.shared.shown(&work[n]);
+        self.clock.side_by_side(schedule, start, name);
         if halted.into_inner() == 0 {
             Ok(())
         } else {
@@ -419,17 +447,9 @@ impl Restore<'_> {
         if worker == 0 {
             self.create_late(&mut session, schedule, work)?;
         }
-        while let Some(batch) = schedule.take() {
-            if self.interrupt.raised() {
-                return Err(Halt);
-            }
-            let pieces: Vec<&Work> = batch.iter().map(|&n| &work[n]).collect();
-            let name = pieces.first().map(|work| self.shared.shown(work));
-            self.progress.task(worker, name.as_deref());
-            if !session.run(&pieces) {
-                return Err(Halt);
-            }
-            schedule.done(&batch);
+        while let Some(taken) = schedule.take(worker) {
+            self.run_taken(worker, &mut session, work, &taken)?;
+            schedule.done(&taken);
         }
         self.progress.task(worker, None);
         Ok(())
@@ -443,15 +463,25 @@ impl Restore<'_> {
         work: &[Work],
     ) -> Result<(), Halt> {
         let most = (self.lock_budget / 4).clamp(1, LATE_ENTRIES);
-        let late: Vec<usize> = schedule.elsewhere();
-        for numbers in late.chunks(most) {
-            let pieces: Vec<&Work> = numbers.iter().map(|&n| &work[n]).collect();
-            let name = pieces.first().map(|work| self.shared.shown(work));
-            self.progress.task(0, name.as_deref());
-            if self.interrupt.raised() || !session.run(&pieces) {
-                return Err(Halt);
-            }
-            schedule.complete(numbers);
+        while let Some(taken) = schedule.take_elsewhere(0, most) {
+            self.run_taken(0, session, work, &taken)?;
+            schedule.done(&taken);
+        }
+        Ok(())
+    }
+
+    fn run_taken(
+        &self,
+        worker: usize,
+        session: &mut Session<'_>,
+        work: &[Work],
+        taken: &Taken,
+    ) -> Result<(), Halt> {
+        let pieces: Vec<&Work> = taken.tasks.iter().map(|&n| &work[n]).collect();
+        let name = pieces.first().map(|work| self.shared.shown(work));
+        self.progress.task(worker, name.as_deref());
+        if self.interrupt.raised() || !session.run(&pieces) {
+            return Err(Halt);
         }
         Ok(())
     }
@@ -535,16 +565,15 @@ impl Restore<'_> {
             Err(error) => return self.halt("ANALYZE", &error),
         };
         for (n, (name, bytes)) in found.into_iter().enumerate() {
-            plan.tasks.push(Task {
-                cost: bytes,
+            let task = Task {
+                kind: Kind::Analyze,
+                cost: Kind::Analyze.cost(Size { rows: 0, bytes }),
                 shared: vec![i32::try_from(n).unwrap_or(0)],
                 ..Task::default()
-            });
+            };
             let statement = format!("ANALYZE {name}");
-            plan.work.push(Work::Statements(
-                statement.clone(),
-                vec![SqlText::from(statement)],
-            ));
+            let text = vec![SqlText::from(statement.as_str())];
+            plan.push(task, Work::Statements(statement, text));
         }
         self.parallel(plan)
     }

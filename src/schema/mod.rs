@@ -14,3 +14,4 @@ pub mod skip;
 pub mod statements;
 pub mod store;
 pub mod tokens;
+pub mod unique;

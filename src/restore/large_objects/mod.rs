@@ -16,9 +16,10 @@ use crate::pg::{Connection, Error};
 use crate::repo::model::{TableRecord, TableRole};
 
 use super::Opened;
+use super::cost::{Kind, Size};
 use super::exec::{Shared, Work};
 use super::load::{self, Count, LoadError, SharedLoad};
-use super::plan::{CHEAP_BYTES, Plan};
+use super::plan::Plan;
 use super::rows::{RowSource, Take};
 use super::schedule::Task;
 
@@ -72,9 +73,9 @@ pub fn plan(
     let batch = locks.clamp(1, MOST_OBJECTS);
     let objects = usize::try_from(metadata.digest.rows).unwrap_or(usize::MAX);
     let of = jobs.min(objects.div_ceil(batch)).max(1);
-    // None of these is cheap: what they do takes several transactions, and none is part of a batch.
     let task = |table: &TableRecord, after: &[usize]| Task {
-        cost: table.payload_bytes.max(CHEAP_BYTES + 1),
+        kind: Kind::LargeObjects,
+        cost: Kind::LargeObjects.cost(Size::of(table)),
         after: after.to_vec(),
         ..Task::default()
     };
