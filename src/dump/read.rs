@@ -15,6 +15,9 @@ const BLOCK_BYTES: usize = 16 << 20;
 /// Rows above this are streamed in parts of this size.
 pub const PART_BYTES: usize = 8 << 20;
 
+/// A piece of more segments is worth waiting a moment for its end.
+const MANY_SEGMENTS: u32 = 4;
+
 /// Digests of blocks that the snapshot before refers to: a block whose id is among them needs no new digest.
 pub type Known = Arc<HashMap<BlockId, RowDigest>>;
 
@@ -196,6 +199,9 @@ pub fn run<T: Taker>(
                     return Err(Error::Protocol("more COPYs than asked for".to_owned()).into());
                 };
                 taker.begin(piece, attempt);
+                // The last of a message ends without anything behind it.
+                let many = piece.to - piece.from > MANY_SEGMENTS;
+                conn.expect_much(many || done + 1 < pieces.len())?;
                 match conn.read_copy(PART_BYTES, taker) {
                     Ok(_) => {
                         taker.end()?;
@@ -209,7 +215,10 @@ pub fn run<T: Taker>(
                 }
             }
             Ok(Reply::Complete(_)) => {}
-            Ok(Reply::Done) => break Ok(()),
+            Ok(Reply::Done) => {
+                conn.expect_much(false)?;
+                break Ok(());
+            }
             Err(error) => {
                 pieces.drain(..done);
                 return Err(error.into());

@@ -90,6 +90,12 @@ impl Connection {
         }
     }
 
+    /// Says whether many bytes follow at once: they are read in large pieces then, and what comes last may be late by some
+    /// milliseconds.
+    pub fn expect_much(&mut self, much: bool) -> Result<(), Error> {
+        self.wire.set_patient(much).map_err(|e| self.lost(e))
+    }
+
     /// Reads and throws away the rows of a COPY.
     pub(super) fn skip_copy(&mut self) -> Result<(), Error> {
         loop {

@@ -139,6 +139,32 @@ impl Write for Raw {
     }
 }
 
+/// A patient read comes back with this much ...
+const PATIENT_BYTES: i32 = 64 * 1024;
+/// ... or with less after this, as the sender may have no more.
+const PATIENT_TIME: Duration = Duration::from_millis(1);
+
+/// Has reads of a socket wait until so many bytes are there.
+fn set_low_water(socket: BorrowedFd<'_>, bytes: i32) -> io::Result<()> {
+    let value: *const i32 = &raw const bytes;
+    let len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as it is borrowed, and the value is an int that outlives the call, as the
+    // option wants it; the kernel only reads it. No library that we use knows this option.
+    let result = unsafe {
+        libc::setsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(&socket),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            value.cast(),
+            len,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A connected stream.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -166,6 +192,17 @@ impl Stream {
             ),
         };
         self.raw().set_timeouts(left)
+    }
+
+    /// Makes reads patient: they come back when much is there, or when for a moment nothing came. A server sends 8 kB at a
+    /// time, and being woken for each costs both sides more than the reading. False where the stream cannot be.
+    pub fn set_patient(&self, on: bool) -> io::Result<bool> {
+        let Stream::Plain(Raw::Tcp(socket)) = self else {
+            return Ok(false);
+        };
+        set_low_water(socket.as_fd(), if on { PATIENT_BYTES } else { 1 })?;
+        socket.set_read_timeout(on.then_some(PATIENT_TIME))?;
+        Ok(on)
     }
 
     /// Reads what is there now; None where nothing is. `Some(0)` is the end of the stream.
@@ -211,5 +248,44 @@ impl Write for Stream {
             Stream::Plain(_) => Ok(()),
             Stream::Tls(tls) => tls.flush(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_patient_read_waits_for_much_and_gets_the_rest_all_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        let mut stream = Stream::Plain(Raw::Tcp(ours));
+        assert!(stream.set_patient(true).unwrap());
+        let mut buf = vec![0; 1 << 20];
+        let error = stream.read(&mut buf).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "nothing came");
+        theirs.write_all(&[7; 1000]).unwrap();
+        let mut read = 0;
+        while read < 1000 {
+            match stream.read(&mut buf) {
+                Ok(n) => read += n,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        assert_eq!(read, 1000);
+        // Without patience a byte is enough, however long it takes.
+        assert!(!stream.set_patient(false).unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                theirs.write_all(&[7]).unwrap();
+            });
+            assert_eq!(stream.read(&mut buf).unwrap(), 1);
+        });
+        drop(theirs);
+        assert_eq!(stream.read(&mut buf).unwrap(), 0);
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Wire {
     end: usize,
     /// Reads fail after this moment (while connecting).
     deadline: Option<Instant>,
+    /// Reads come back with much, if much is on its way.
+    patient: bool,
 }
 
 /// A frame in the buffer: its type and where its body lies. Valid until the next read.
@@ -43,12 +45,21 @@ impl Wire {
             start: 0,
             end: 0,
             deadline,
+            patient: false,
         }
     }
 
     pub fn clear_deadline(&mut self) -> io::Result<()> {
         self.deadline = None;
         self.stream.set_deadline(None)
+    }
+
+    /// Has reads wait until much is there: while much is on its way. Reads that nothing comes to are patient no more.
+    pub fn set_patient(&mut self, on: bool) -> io::Result<()> {
+        if self.patient != on {
+            self.patient = self.stream.set_patient(on)?;
+        }
+        Ok(())
     }
 
     /// What was received and not yet taken.
@@ -83,6 +94,9 @@ impl Wire {
                     return Ok(());
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && self.patient => {
+                    self.set_patient(false)?;
+                }
                 Err(e) => return Err(e),
             }
         }
