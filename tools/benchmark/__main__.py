@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -27,8 +28,8 @@ median of the ratios of each round, always the peer's time divided by ours. user
 the server's work comes on top, and on a small machine competes with it. Memory is that of a command's largest process.
 Everything is read from the page cache, and before each command the server makes a checkpoint and all files are synced.
 
-The server is the bench's own, PostgreSQL 17 with default settings but for autovacuum, which is off: it syncs what it
-commits. Its databases (pgtide_bench_*) are made where they do not exist and stay for the next time: 12 GB, 14 GB more
+The server is the bench's own, PostgreSQL 17 with default settings but for autovacuum, which is off, and for as many
+background workers as TimescaleDB wants: it syncs what it commits. Its databases (pgtide_bench_*) are made where they do not exist and stay for the next time: 12 GB, 14 GB more
 for `rows`, 5 GB more for `chunks`. Dumps and restored copies take up to 25 GB on top while it runs.
 
   tools/bench down          stops the server; nothing is deleted
@@ -140,7 +141,7 @@ def main() -> int:
             print(f"left out, {part}: {reason}")
     for part, reasons in report.failed.items():
         for reason in reasons:
-            print(f"FAILED, {part}: {reason}")
+            print(f"FAILED, {part}: {textwrap.shorten(reason, 200)}")
     return 1 if report.failed else 0
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from measure import CommandFailed, Sample, ratio, run
+from measure import CommandFailed, Sample, median, ratio, run
 from report import Figure, Goal, Plot, Report, Timing
 
 TOOLS = Path(__file__).resolve().parent.parent
@@ -253,9 +253,7 @@ class Bench:
 
     def bars(self, key: str, title: str, results: dict[str, list[Sample]]) -> None:
         """Reports the medians of a contest as a plot."""
-        series = {
-            name: [(0.0, sorted(s.wall for s in samples)[len(samples) // 2])] for name, samples in results.items()
-        }
+        series = {name: [(0.0, median(samples).wall)] for name, samples in results.items()}
         self.plot(Plot(self.part, f"{self.part}-{key}", title, "bars", "", "seconds", series))
 
     def leave_out(self, reason: str) -> None:

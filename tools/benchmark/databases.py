@@ -45,7 +45,8 @@ insert into events (at, kind, payload)
 select '{first}'::timestamptz + i * interval '{step} s',
     (array['view', 'view', 'view', 'search', 'cart', 'order', 'error'])[1 + (random()*6)::int],
     jsonb_build_object('session', md5((i / 12)::text), 'user', (random()*random()*200000)::int,
-        'path', (array['/', '/search', '/cart', '/account', '/item/'])[1 + (random()*4)::int] || (random()*5000)::int,
+        'path', case when random() < 0.4 then (array['/', '/search', '/cart', '/account'])[1 + (random()*3)::int]
+            else '/item/' || (random()*random()*20000)::int end,
         'status', (array[200, 200, 200, 200, 304, 404, 500])[1 + (random()*6)::int], 'ms', round((random()*800)::numeric, 1),
         'agent', (array['Firefox/140.0', 'Chrome/138.0', 'Safari/18.5', 'bot/2.1'])[1 + (random()*3)::int],
         'country', (array['DE', 'FR', 'US', 'IN', 'BR', 'JP', 'PL', 'SE'])[1 + (random()*7)::int],

@@ -6,6 +6,7 @@ is between them is replaced, what is around them is written by hand and stays.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def _part(document: Path, report: Report, part: str) -> str:
         if plot.part == part:
             pieces.append(f"![{plot.title}]({document.stem}/{plot.key}.svg)")
     for heading, reasons in (("Left out", report.left_out.get(part, [])), ("Failed", report.failed.get(part, []))):
-        pieces += [f"{heading}: {' '.join(reason.split())}" for reason in reasons]
+        pieces += [f"{heading}: {textwrap.shorten(reason, 300)}" for reason in reasons]
     return "\n\n".join(pieces)
 
 

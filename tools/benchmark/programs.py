@@ -64,7 +64,7 @@ def knows(bench: Bench, command: str, option: str = "") -> bool:
     """Whether the pgtide that is measured has a command, and that option of it."""
     bench.run([bench.pgtide, command, "--help"], accept=range(256))
     text = bench.log.read_text(errors="replace")
-    return "Usage: pgtide" in text and option in text
+    return f"Usage: pgtide {command} " in text and option in text
 
 
 # PostgreSQL's own.

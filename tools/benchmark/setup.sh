@@ -10,7 +10,8 @@
 #
 # The server's programs are those of tools/testbed. Its data is apart from the test server's, because it is set up as a
 # server is that has to keep something: it syncs what it commits. Autovacuum is off, so that what one run leaves to be
-# vacuumed and analyzed does not fall into the time of the next. Everything else is PostgreSQL's default.
+# vacuumed and analyzed does not fall into the time of the next. There are as many background workers as TimescaleDB
+# wants. Everything else is PostgreSQL's default.
 #
 # Other programs come from PATH, or from the Debian release that the server is from, into a directory of their own.
 #
@@ -46,6 +47,8 @@ server() {
         options+=" -c autovacuum=off -c max_locks_per_transaction=$wanted"
         if has_timescale "$(place "$version")" "$version"; then
             options+=" -c shared_preload_libraries=timescaledb -c timescaledb.telemetry_level=off"
+            # Each database with the extension takes one for its scheduler, for which a restore waits.
+            options+=" -c max_worker_processes=32"
         fi
         if ! as_server "$version" pg_ctl start -s -w -t 60 -D HOME_DIR/data -l HOME_DIR/log -o "$options" </dev/null >&2; then
             tail -n 5 "$(home_of "$version")/log" >&2

@@ -96,7 +96,7 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
 
 def _lines(plot: Plot) -> tuple[list[str], int]:
     """A line for each series, with the legend below."""
-    left, right, top, bottom = 60, WIDTH - 20, 40, 340
+    left, right, top, bottom = 60, WIDTH - 20, 58, 350
     xs = sorted({x for points in plot.series.values() for x, _ in points})
     ys = [y for points in plot.series.values() for _, y in points if y > 0 or not plot.log]
     y_ticks = _ticks(min(ys), max(ys), plot.log)
@@ -112,7 +112,7 @@ def _lines(plot: Plot) -> tuple[list[str], int]:
     def at_y(value: float) -> float:
         return bottom - (bottom - top) * scaled(value, y_ticks[0], y_ticks[-1])
 
-    body = [_text(left - 8, top - 8, plot.y, "end")]
+    body = [_text(8, 40, plot.y, "start")]
     for tick in y_ticks:
         body += [_line(left, at_y(tick), right, at_y(tick)), _text(left - 8, at_y(tick) + 4, plain(tick), "end")]
     for x in xs:
