@@ -197,6 +197,11 @@ def huge(bench: Bench) -> str:
     return bench.database("huge", "two rows of 900 MB", [HUGE.format(parts=bench.scaled(937_500))], 1.8e9 * bench.scale)
 
 
+def chunk_count(count: int) -> str:
+    """So many chunks, in words."""
+    return f"{count:,} chunk" + ("" if count == 1 else "s")
+
+
 def _chunk_statements(count: int) -> Iterator[str]:
     yield CHUNKS
     # Each new chunk takes locks, and a session remembers every chunk that it made.
@@ -207,7 +212,7 @@ def _chunk_statements(count: int) -> Iterator[str]:
 def chunks(bench: Bench, count: int) -> str:
     """A hypertable of so many chunks with hardly any rows."""
     return bench.database(
-        f"chunks_{count}", f"a hypertable of {count:,} chunks", _chunk_statements(count), 95e3 * count
+        f"chunks_{count}", f"a hypertable of {chunk_count(count)}", _chunk_statements(count), 95e3 * count
     )
 
 

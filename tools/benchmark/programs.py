@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,19 +45,9 @@ def restore(bench: Bench, repository: Path, target: str, *options: str, jobs: in
 def clone(bench: Bench, source: str, target: str, *options: str, jobs: int = JOBS) -> Sample:
     """A clone into an empty database."""
     database = bench.target(target)
+    places = ["--source", bench.url(source), "--target", bench.url(database)]
     return bench.run(
-        [
-            bench.pgtide,
-            "clone",
-            "--source",
-            bench.url(source),
-            "--target",
-            bench.url(database),
-            "-j",
-            str(jobs),
-            *options,
-        ],
-        env={"PATH": f"{Path(bench.programs['pg_dump']).parent}:{os.environ['PATH']}"},
+        [bench.pgtide, "clone", "-q", *places, "-j", str(jobs), "--pg-dump", bench.programs["pg_dump"], *options]
     )
 
 
@@ -64,7 +55,7 @@ def knows(bench: Bench, command: str, option: str = "") -> bool:
     """Whether the pgtide that is measured has a command, and that option of it."""
     bench.run([bench.pgtide, command, "--help"], accept=range(256))
     text = bench.log.read_text(errors="replace")
-    return f"Usage: pgtide {command} " in text and option in text
+    return re.search(rf"Usage: \S+ {command} ", text) is not None and option in text
 
 
 # PostgreSQL's own.

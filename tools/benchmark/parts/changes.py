@@ -39,7 +39,6 @@ def _append_day(bench: Bench, database: str, day: int) -> None:
 def dedup(bench: Bench) -> None:
     """a second dump of the unchanged database, and a third after all rows of one chunk in thirty were updated"""
     source = databases.sensors(bench)
-    bench.need_room(5e9 * bench.scale, "a copy of the hypertable database")
     database = bench.copy_database(source, "copy")
     bench.sql(database, "select count(*), sum(bytes) from metrics")
     sizes: dict[str, list[int]] = {"first": [], "second": [], "third": []}
@@ -150,8 +149,6 @@ class Nights:
 def nights(bench: Bench) -> None:
     """four nights into pgtide's repository, and into those of restic and borg over pg_dump: sizes and times"""
     source = databases.sensors(bench)
-    # A copy of the database, five repositories, two dumps.
-    bench.need_room(16e9 * bench.scale, "four nights of the hypertable database")
     database = bench.copy_database(source, "copy")
     kept = Nights(bench, database)
     kept.night(1, "the first")

@@ -72,16 +72,24 @@ def stock_of_chunks(bench: Bench, limit: float | None = None) -> Stock:
 
 
 def restores(
-    bench: Bench, group: str, stock: Stock, rounds: int, goal: Goal | None, key: str = ""
+    bench: Bench, group: str, stock: Stock, rounds: int, goal: Goal | None, key: str = "", keep: bool = True
 ) -> dict[str, list[Sample]]:
     """Restores of the last `repo` and by stock means, without ANALYZE and with it. Returns them as `ours` and `stock`, both
-    without."""
+    without. Unless it is to `keep` them until the next, it drops the databases at once: there is room for one at a time."""
     analyzed: dict[int, Sample] = {}
     restored: dict[int, Sample] = {}
+
+    def tide(target: str, *options: str) -> Sample:
+        sample = programs.restore(bench, bench.latest("repo"), target, *options)
+        if not keep:
+            bench.drop(bench.named(f"to_{target}"))
+        return sample
 
     def peer(turn: int) -> Sample:
         restored[turn] = stock[1]()
         analyzed[turn] = programs.analyze(bench, "peer")
+        if not keep:
+            bench.drop(bench.named("to_peer"))
         return restored[turn]
 
     def peer_all(turn: int) -> Sample:
@@ -98,9 +106,9 @@ def restores(
     results = bench.contest(
         group,
         {
-            ours: lambda _: programs.restore(bench, bench.latest("repo"), "ours", "--no-analyze"),
+            ours: lambda _: tide("ours", "--no-analyze"),
             stock[0]: peer,
-            ours_all: lambda _: programs.restore(bench, bench.latest("repo"), "ours_all"),
+            ours_all: lambda _: tide("ours_all"),
             stock_all: peer_all,
         },
         rounds,

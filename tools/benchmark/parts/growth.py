@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import databases
 import programs
 from bench import JOBS, Bench, Contestant, LeftOut
+from databases import chunk_count
 from measure import Sample, directory_bytes
 from parts.copies import ZSTD, restores, stock_of_chunks
 from report import Plot, at_least, at_most
@@ -94,8 +95,10 @@ def rows(bench: Bench) -> None:
         count = bench.scaled(millions * 1_000_000)
         try:
             # The source if it is not there, a copy of it, what is written ahead, and the dumps.
-            bench.need_room(130 * count, f"{count:,} rows")
+            bench.need_room(230 * count, f"{count:,} rows")
             _rows(bench, count, 1 if millions == 100 else bench.rounds, lines)
+            if millions == 100:
+                bench.drop(databases.rows(bench, count))
         except LeftOut as reason:
             bench.leave_out(str(reason))
         bench.end_part()
@@ -148,7 +151,11 @@ def chunks(bench: Bench) -> None:
         for count, full in counts.items():
             try:
                 _room_for_locks(bench, count, big=full == 50_000)
+                # The source if it is not there, one copy or three, and the dumps.
+                bench.need_room(95e3 * count * (2.5 if full == 50_000 else 4.5), chunk_count(count))
                 _chunks(bench, count, full, lines)
+                if full == 50_000:
+                    bench.drop(databases.chunks(bench, count))
             except LeftOut as reason:
                 bench.leave_out(str(reason))
             bench.end_part()
@@ -166,7 +173,7 @@ def _room_for_locks(bench: Bench, count: int, big: bool) -> None:
     room = per_session * (int(bench.setting("max_connections")) + int(bench.setting("max_prepared_transactions")))
     if room < count:
         raise LeftOut(
-            f"{count:,} chunks: the server has room for {room:,} locks (max_locks_per_transaction = {per_session})"
+            f"{chunk_count(count)}: the server has room for {room:,} locks (max_locks_per_transaction = {per_session})"
         )
 
 
@@ -176,7 +183,7 @@ def _chunks(bench: Bench, count: int, full: int, lines: Lines) -> None:
     rounds, limit = (1, 3600.0) if full == 50_000 else (bench.rounds, None)
     ours = f"pgtide dump -j {JOBS}"
     results = bench.contest(
-        f"Dump of {count:,} chunks",
+        f"Dump of {chunk_count(count)}",
         {
             ours: lambda _: programs.dump(bench, "repo", database),
             ZSTD: lambda _: programs.pg_dump(bench, "zstd", database, "--compress=zstd:1", limit=limit),
@@ -185,18 +192,18 @@ def _chunks(bench: Bench, count: int, full: int, lines: Lines) -> None:
     )
     goal = at_least(1.2) if full == 5_001 else None
     bench.times(
-        f"dump_{full}", f"Dump of {count:,} chunks: times as fast as pg_dump with zstd:1", results, ZSTD, ours, goal
+        f"dump_{full}", f"Dump of {chunk_count(count)}: times as fast as pg_dump with zstd:1", results, ZSTD, ours, goal
     )
     for name, place in ((ours, "repo"), (ZSTD, "zstd")):
         if name in results:
-            bench.sized(f"Dump of {count:,} chunks", name, directory_bytes(bench.latest(place)))
+            bench.sized(f"Dump of {chunk_count(count)}", name, directory_bytes(bench.latest(place)))
     _add(lines, "pgtide dump", count, results.get(ours))
     _add(lines, "pg_dump -Fd --compress=zstd:1", count, results.get(ZSTD))
-    group = f"Restore of {count:,} chunks"
+    group = f"Restore of {chunk_count(count)}"
     goal = at_least(6) if full == 5_001 else None
-    restored = restores(bench, group, stock_of_chunks(bench, limit), rounds, goal, f"_{full}")
+    restored = restores(bench, group, stock_of_chunks(bench, limit), rounds, goal, f"_{full}", keep=full != 50_000)
     _add(lines, "pgtide restore --no-analyze", count, restored["ours"])
     _add(lines, "pg_restore -j 1", count, restored["stock"])
     if full == 50_000:
-        peak(bench, "peak.dump_50000", f"dump of {count:,} chunks", results.get(ours), 600)
-        peak(bench, "peak.restore_50000", f"restore of {count:,} chunks", restored["ours"], 600)
+        peak(bench, "peak.dump_50000", f"dump of {chunk_count(count)}", results.get(ours), 600)
+        peak(bench, "peak.restore_50000", f"restore of {chunk_count(count)}", restored["ours"], 600)
