@@ -79,6 +79,13 @@ class Bench:
         """A setting of the server."""
         return self.sql("postgres", f"show {name}")
 
+    def warm(self, database: str) -> None:
+        """Brings all tables into the page cache."""
+        self.sql(
+            database,
+            "select format('select count(*) from %s', oid::regclass) from pg_class where relkind = 'r' \\gexec",
+        )
+
     def settle(self) -> None:
         """So that what was done before costs the next command nothing."""
         self.sql("postgres", "checkpoint")

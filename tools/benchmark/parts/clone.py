@@ -62,7 +62,7 @@ def clone(bench: Bench) -> None:
 
 def _plain(bench: Bench) -> None:
     database = databases.plain(bench)
-    bench.sql(database, "select count(*), sum(quantity) from orders")
+    bench.warm(database)
     ours, ours_bare = f"pgtide clone -j {JOBS}", f"pgtide clone -j {JOBS} --no-analyze"
     contestants: dict[str, Contestant] = {ours: lambda _: programs.clone(bench, database, "ours")}
     bare = programs.knows(bench, "clone", "--no-analyze")
@@ -82,11 +82,11 @@ def _plain(bench: Bench) -> None:
     group = "Clone of the plain database"
     results = bench.contest(group, contestants)
     binary, text = _faster(results, BINARY), _faster(results, TEXT)
-    bench.times("binary", f"clone: times as fast as {binary}", results, binary, ours, at_least(1.4))
-    bench.times("text", f"clone: times as fast as {text}", results, text, ours)
+    bench.times("binary", f"{group}: times as fast as {binary}", results, binary, ours, at_least(1.4))
+    bench.times("text", f"{group}: times as fast as {text}", results, text, ours)
     if bare:
         without = _faster(results, (*BINARY, NO_VACUUM))
-        bench.times("bare", f"clone without ANALYZE: times as fast as {without}", results, without, ours_bare)
+        bench.times("bare", f"{group} without ANALYZE: times as fast as {without}", results, without, ours_bare)
     bench.bars("plain", f"{group}: seconds", results)
     if ours in results:
         _prove(bench, "plain", database, "ours")

@@ -39,10 +39,10 @@ def _dumps(bench: Bench, group: str, database: str, times: Goal, default_times: 
     for name, place in [(OURS, "repo"), *((peer_name(method), method) for method in METHODS)]:
         if name in results:
             bench.sized(group, name, directory_bytes(bench.latest(place)))
-    bench.times("zstd", "dump: times as fast as pg_dump with zstd:1", results, ZSTD, OURS, times)
-    bench.times("gzip", "dump: times as fast as pg_dump by default (gzip)", results, PEER, OURS, default_times)
-    bench.times("lz4", "dump: times as fast as pg_dump with lz4", results, peer_name("lz4"), OURS)
-    bench.times("none", "dump: times as fast as pg_dump without compression", results, peer_name("none"), OURS)
+    bench.times("zstd", f"{group}: times as fast as pg_dump with zstd:1", results, ZSTD, OURS, times)
+    bench.times("gzip", f"{group}: times as fast as pg_dump by default (gzip)", results, PEER, OURS, default_times)
+    bench.times("lz4", f"{group}: times as fast as pg_dump with lz4", results, peer_name("lz4"), OURS)
+    bench.times("none", f"{group}: times as fast as pg_dump without compression", results, peer_name("none"), OURS)
     bench.bars("dump", f"{group}: seconds", results)
     return results
 
@@ -51,11 +51,17 @@ def dump(bench: Bench) -> None:
     """dump of the hypertable database against pg_dump -Fd with zstd:1, gzip, lz4 and none: time, CPU, sizes"""
     database = databases.sensors(bench)
     # Everything into the page cache.
-    bench.sql(database, "select count(*), sum(bytes) from metrics")
+    bench.warm(database)
     results = _dumps(bench, "Dump of the hypertable database", database, at_least(1.15), at_least(4))
     if OURS in results and ZSTD in results:
         share = directory_bytes(bench.latest("repo")) / directory_bytes(bench.latest("zstd"))
-        bench.figure("size", "size of the repository / of the directory with zstd:1", share, "share", at_most(0.45))
+        bench.figure(
+            "size",
+            "Hypertable database: size of the repository / of the directory with zstd:1",
+            share,
+            "share",
+            at_most(0.45),
+        )
 
 
 def restore(bench: Bench) -> None:
@@ -123,7 +129,7 @@ def restores(
 def plain(bench: Bench) -> None:
     """dump and restore of a plain database with one big table, against pg_dump -Fd and pg_restore -j2"""
     database = databases.plain(bench)
-    bench.sql(database, "select count(*), sum(quantity) from orders")
+    bench.warm(database)
     _dumps(bench, "Dump of the plain database", database, at_least(1.4), at_least(6.5))
     stock = f"pg_restore -j {JOBS}", lambda: programs.pg_restore(bench, bench.latest("zstd"), "peer", JOBS)
     restores(bench, "Restore of the plain database", stock, bench.rounds, at_least(1.7))

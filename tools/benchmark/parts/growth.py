@@ -42,7 +42,8 @@ def jobs(bench: Bench) -> None:
     if absent:
         bench.leave_out(f"{', '.join(absent)} jobs: there are {cores} cores")
     sensors, plain = databases.sensors(bench), databases.plain(bench)
-    bench.sql(sensors, "select count(*), sum(bytes) from metrics")
+    bench.warm(sensors)
+    bench.warm(plain)
     programs.dump(bench, "hypertables", sensors)
     programs.dump(bench, "tables", plain)
     programs.pg_dump(bench, "archive", plain, "--compress=zstd:1")
@@ -107,7 +108,7 @@ def rows(bench: Bench) -> None:
 
 def _rows(bench: Bench, count: int, rounds: int, lines: Lines) -> None:
     database = databases.rows(bench, count)
-    bench.sql(database, "select count(*), sum(value) from rows")
+    bench.warm(database)
 
     def emptied(target: str, sample: Sample) -> Sample:
         # There is room for one copy at a time.

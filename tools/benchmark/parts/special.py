@@ -70,7 +70,7 @@ def objects(bench: Bench) -> None:
 def sealed(bench: Bench) -> None:
     """dump, restore and check --read-data of an encrypted repository against a plain one"""
     database = databases.sensors(bench)
-    bench.sql(database, "select count(*), sum(bytes) from metrics")
+    bench.warm(database)
     secret = {"PGTIDE_PASSWORD": "bench"}
 
     def command(kind: str, *words: object) -> list[str]:
@@ -147,7 +147,7 @@ def remote(bench: Bench) -> None:
         sizes.append(directory_bytes(bench.latest("near")))
         return sample
 
-    bench.sql(database, "select count(*), max(a) from noise")
+    bench.warm(database)
     group = "Object storage on this machine"
     results = bench.contest(group, {"dump to a directory": near, "dump to Garage": far})
     if sizes:
