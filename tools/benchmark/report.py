@@ -60,7 +60,7 @@ class Figure:
     value: float | None
     """None where it could not be measured."""
     unit: str
-    """`times`, `share`, `%`, `MB`, `s`, `million/s` or `yes`."""
+    """`times`, `share`, `%`, `MB`, `s`, `ms`, `million/s` or `yes`."""
     goal: Goal | None = None
 
 
@@ -151,6 +151,7 @@ def value_text(figure: Figure) -> str:
         "MB": "{:.0f} MB",
         "s": "{:.2f} s",
         "million/s": "{:.2f} million",
+        "ms": "{:.2f} ms",
         "yes": "{:.0f}",
     }[figure.unit]
     return form.format(figure.value)

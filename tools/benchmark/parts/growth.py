@@ -84,8 +84,16 @@ def jobs(bench: Bench) -> None:
                 samples = results.get(f"{name} -j {count}")
                 _add(lines, f"{group}: {name}", count, samples)
                 if name.startswith("pgtide"):
-                    key = f"{group}_{name}_{count}".replace(" ", "_").lower()
+                    key = f"{group}_{count}".replace(" ", "_").lower()
                     peak(bench, f"peak.{key}", f"{group}, {name} -j {count}", samples, allowed_memory(count))
+                    if count > 1:
+                        bench.times(
+                            f"speed.{key}",
+                            f"{group}, {name} -j {count}: times as fast as -j 1",
+                            results,
+                            f"{name} -j 1",
+                            f"{name} -j {count}",
+                        )
     bench.plot(Plot("jobs", "jobs", "Time by jobs", "lines", "jobs", "seconds", lines, log=True))
 
 
@@ -205,6 +213,10 @@ def _chunks(bench: Bench, count: int, full: int, lines: Lines) -> None:
     restored = restores(bench, group, stock_of_chunks(bench, limit), rounds, goal, f"_{full}", keep=full != 50_000)
     _add(lines, "pgtide restore --no-analyze", count, restored["ours"])
     _add(lines, "pg_restore -j 1", count, restored["stock"])
+    for name, samples in (("dump", results.get(ours)), ("restore", restored["ours"])):
+        if samples:
+            each = statistics.median(1000 * sample.wall / count for sample in samples)
+            bench.figure(f"each.{name}_{full}", f"pgtide {name}, for each of {chunk_count(count)}", each, "ms")
     if full == 50_000:
         peak(bench, "peak.dump_50000", f"dump of {chunk_count(count)}", results.get(ours), 600)
         peak(bench, "peak.restore_50000", f"restore of {chunk_count(count)}", restored["ours"], 600)
