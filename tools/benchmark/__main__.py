@@ -65,7 +65,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--docs",
         action="store_true",
-        help="put tables and plots into docs/benchmarks.md, for the parts that were measured",
+        help="put the results into docs/benchmarks.md, to those of other parts that it has",
     )
     parser.add_argument(
         "--from", dest="earlier", metavar="FILE", type=Path, action="append", default=[],
@@ -120,6 +120,20 @@ def measure(parts: list[str], report: Report, json: Path | None) -> None:
     report.add(bench.report)
 
 
+def document(report: Report) -> None:
+    """Puts the results beside docs/benchmarks.md, to those of other parts that are there, and all of them into it."""
+    directory = DOCUMENT.with_suffix("")
+    results = directory / "results.json"
+    kept = load(results) if results.exists() else Report()
+    if kept.facts and any(kept.facts.get(name) != report.facts.get(name) for name in facts.MACHINE):
+        print(f"\nbench: the results in {results} are of another machine: they go")
+        kept = Report()
+    kept.add(report)
+    kept.save(results)
+    svg.write(kept.plots, directory)
+    documents.fill(DOCUMENT, kept, list(PARTS))
+
+
 def main() -> int:
     """Exit code 1 if anything failed; a missed target is no failure."""
     asked = arguments()
@@ -136,8 +150,7 @@ def main() -> int:
     if asked.svg:
         svg.write(report.plots, asked.svg)
     if asked.docs:
-        svg.write(report.plots, DOCUMENT.with_suffix(""))
-        documents.fill(DOCUMENT, report, [part for part in PARTS if part in report.measured])
+        document(report)
     print(f"\n== Targets\n\n{summary_text(report)}")
     for part, reasons in report.left_out.items():
         for reason in reasons:

@@ -12,11 +12,14 @@ from pathlib import Path
 
 from report import Figure, Report, figure_rows, groups, timing_rows
 
+NOTHING = "Not measured yet."
+
 
 def fill(document: Path, report: Report, parts: Sequence[str]) -> None:
-    """Replaces the blocks of the parts that were measured; the others stay, with what they say of how they were."""
+    """Replaces all blocks: the page says what the report has and nothing else."""
     text = document.read_text()
-    blocks = {part: _part(document, report, part) for part in parts}
+    blocks = {part: _part(document, report, part) if part in report.measured else NOTHING for part in parts}
+    blocks["machine"] = blocks["targets"] = NOTHING
     if report.facts:
         blocks["machine"] = _table([["", ""], *([name, value] for name, value in report.facts.items())])
     targets = [figure for figure in report.figures if figure.goal]

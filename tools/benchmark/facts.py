@@ -12,6 +12,10 @@ from pathlib import Path
 from bench import JOBS, TOOLS, Bench
 
 
+MACHINE = ("cores", "memory")
+"""What makes it another machine, whose results are not to stand beside one another."""
+
+
 def gather(bench: Bench) -> dict[str, str]:
     """All of it, by name."""
     model = _first("/proc/cpuinfo", r"model name\s*: (.*)")
