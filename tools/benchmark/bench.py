@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -101,18 +102,23 @@ class Bench:
         return f"pgtide_bench_{name}" + ("" if self.scale == 1 else f"_at_{self.scale:g}".replace(".", "_"))
 
     def database(self, name: str, holds: str, scripts: Iterable[str], size: float) -> str:
-        """Makes a database of about `size` bytes unless it is there, each script in a session of its own. Returns its
-        full name."""
+        """Makes a database of about `size` bytes unless it is there as these scripts make it; each runs in a session of its
+        own. Returns its full name."""
         full = self.named(name)
-        if not self.sql("postgres", f"select 1 from pg_database where datname = '{full}'"):
+        scripts = list(scripts)
+        recipe = hashlib.sha256("\n".join(scripts).encode()).hexdigest()
+        made = f"select shobj_description(oid, 'pg_database') from pg_database where datname = '{full}'"
+        if self.sql("postgres", made) != recipe:
+            self.drop(full)
             # Indexes are built from sorted files, and the write-ahead log keeps some too.
             self.need_room(1.3 * size, f"the database {full}")
             self.progress(f"making the database {full}: {holds}")
-            # A name of its own until it is complete; made anew where an earlier run was interrupted.
+            # A name of its own until it is complete.
             self.fresh(f"{full}_new")
             for script in scripts:
                 self.sql(f"{full}_new", script)
             self.sql(f"{full}_new", "vacuum analyze")
+            self.sql("postgres", f"comment on database {full}_new is '{recipe}'")
             self.free(f"{full}_new")
             self.sql("postgres", f"alter database {full}_new rename to {full}")
             self._scratch.discard(f"{full}_new")
