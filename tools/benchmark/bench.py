@@ -119,8 +119,7 @@ class Bench:
                 self.sql(f"{full}_new", script)
             self.sql(f"{full}_new", "vacuum analyze")
             self.sql("postgres", f"comment on database {full}_new is '{recipe}'")
-            self.free(f"{full}_new")
-            self.sql("postgres", f"alter database {full}_new rename to {full}")
+            self.alone(f"{full}_new", f"alter database {full}_new rename to {full}")
             self._scratch.discard(f"{full}_new")
         return full
 
@@ -143,19 +142,21 @@ class Bench:
         full = self.named(name)
         self.drop(full)
         self._scratch.add(full)
+        self.alone(source, f"create database {full} template {source} strategy file_copy")
+        return full
+
+    def alone(self, name: str, statement: str) -> None:
+        """Runs a statement that suffers no session on a database. Those of TimescaleDB's scheduler come and go."""
+        end = f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{name}'"
         for attempt in range(10):
-            self.free(source)
+            self.sql("postgres", end)
             try:
-                self.sql("postgres", f"create database {full} template {source} strategy file_copy")
-                break
+                self.sql("postgres", statement)
             except CommandFailed as error:
                 if attempt == 9 or "accessed by other users" not in str(error):
                     raise
-        return full
-
-    def free(self, name: str) -> None:
-        """Ends the sessions on a database: those of TimescaleDB's scheduler, which come and go."""
-        self.sql("postgres", f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{name}'")
+            else:
+                return
 
     def drop(self, name: str) -> None:
         """Drops a database that may be there."""
