@@ -83,6 +83,6 @@ create_cluster() {
     own "$version" "$(inside "$version")"
     as_server "$version" initdb -D HOME_DIR/data -U postgres --auth=trust --locale=C.UTF-8 --encoding=UTF8 \
         --no-sync >"$log" 2>&1 || { tail -n 5 "$log" >&2; return 1; }
-    # Where it can be overridden: tools/bench measures with a server that syncs.
+    # Where the command line can override it: tools/bench measures with a server that syncs.
     printf 'fsync = off\n' >>"$home/data/postgresql.conf"
 }
