@@ -96,6 +96,34 @@ fn a_key_that_rows_break_is_reported_as_itself() {
 }
 
 #[test]
+fn the_last_long_build_gets_the_cores_that_have_nothing_left_to_do() {
+    for version in ["15", "17", "18"] {
+        let Some(server) = Server::find(version) else {
+            continue;
+        };
+        let source = server.empty("cores");
+        source.sql(
+            "CREATE TABLE t (v integer); INSERT INTO t SELECT g FROM generate_series(1, 500000) g; CREATE INDEX t_v ON t (v)",
+        );
+        let repo = Repo::new();
+        let id = repo.dump(&source, &[]);
+        let into = server.empty("cores_r");
+        // Tells with what settings the index is built.
+        into.sql(
+            "CREATE SCHEMA watch; CREATE TABLE watch.seen (workers text, memory text);
+             CREATE FUNCTION watch.look() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+               INSERT INTO watch.seen VALUES (current_setting('max_parallel_maintenance_workers'), current_setting('maintenance_work_mem'));
+             END $$;
+             CREATE EVENT TRIGGER watch_index ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION watch.look()",
+        );
+        repo.restore(&id, &into, &["-j6"]);
+        let seen =
+            into.sql("SELECT workers || ' ' || pg_size_bytes(memory) / 1048576 FROM watch.seen");
+        assert_eq!(seen, "5 192", "{version}");
+    }
+}
+
+#[test]
 fn a_restore_tells_where_its_time_went() {
     let Some(server) = Server::find("17") else {
         return;

@@ -10,6 +10,9 @@ pub const CHEAP: u64 = 20_000;
 /// What a batch of them costs at most: 200 ms, so that no worker is long at it when the others have nothing left.
 pub const BATCH: u64 = 200_000;
 
+/// An index build above this cost, 200 ms, may be worth parallel workers.
+pub const LONG_BUILD: u64 = 200_000;
+
 /// What a task does, as far as its time and its report are concerned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {

@@ -22,7 +22,7 @@ use super::journal::{self, Journal};
 use super::load::LoadError;
 use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Taken, Task};
-use super::target::session_options;
+use super::target::{self, session_options};
 use super::timing::Clock;
 use super::{
     Opened, RestoreError, RestoreOptions, hypertables, large_objects, mark, server, statistics,
@@ -34,6 +34,17 @@ const MOST_ENTRIES: usize = 400;
 
 /// Entries that are created in one transaction while others wait to load them.
 const LATE_ENTRIES: usize = 100;
+
+/// How many more cores are for the server's parallel workers: of a long build of an index that will be at work when the
+/// other sessions have nothing left to do.
+fn build_cores(schedule: &Schedule, taken: &Taken) -> usize {
+    match taken.tasks[..] {
+        [n] if schedule.task(n).kind.is_index() && schedule.task(n).cost > cost::LONG_BUILD => {
+            taken.spare
+        }
+        _ => 0,
+    }
+}
 
 /// A restore at work.
 pub struct Restore<'a> {
@@ -448,7 +459,15 @@ impl Restore<'_> {
             self.create_late(&mut session, schedule, work)?;
         }
         while let Some(taken) = schedule.take(worker) {
+            let cores = build_cores(schedule, &taken);
+            if cores > 0 {
+                // Without them the build takes longer, and is the same.
+                let _ = session.conn().execute(&target::with_cores(cores));
+            }
             self.run_taken(worker, &mut session, work, &taken)?;
+            if cores > 0 {
+                let _ = session.conn().execute(target::AS_BEFORE);
+            }
             schedule.done(&taken);
         }
         self.progress.task(worker, None);

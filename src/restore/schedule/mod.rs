@@ -303,6 +303,11 @@ impl Schedule {
         }
     }
 
+    /// A task.
+    pub fn task(&self, n: usize) -> &Task {
+        &self.tasks[n]
+    }
+
     /// Nothing more is to be taken.
     pub fn stop(&self) {
         self.lock().stopped = true;
