@@ -6,22 +6,69 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::error::RowsError;
 
+/// The level that looks for repetitions least.
+const FASTEST: i32 = 1;
+/// Of more bytes than so many samples, a sample is compressed first.
+const SAMPLES: usize = 16;
+/// Bytes of a sample.
+const SAMPLE: usize = 16 << 10;
+/// What looking harder for repetitions must save of a sample, in parts of it.
+const WORTH: usize = 50;
+
 /// Compresses bytes, with memory that is used again.
 pub(super) struct Squeezer {
+    thorough: Level,
+    fastest: Level,
+    scratch: Vec<u8>,
+}
+
+/// A level of zstd.
+struct Level {
     level: i32,
     compressor: Option<Compressor<'static>>,
 }
 
 impl Squeezer {
     pub(super) fn new(level: i32) -> Self {
-        Self {
+        let of = |level| Level {
             level,
             compressor: None,
+        };
+        Self {
+            thorough: of(level),
+            fastest: of(FASTEST),
+            scratch: Vec::new(),
         }
     }
 
-    /// Appends one zstd frame that holds `bytes`.
+    /// Appends one zstd frame that holds `bytes`. Where there is little to find, as in hashes, it is not looked for.
     pub(super) fn compress(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RowsError> {
+        let thorough = bytes.len() < SAMPLES * SAMPLE || self.pays(bytes)?;
+        let level = match thorough {
+            true => &mut self.thorough,
+            false => &mut self.fastest,
+        };
+        level.compress(bytes, out)
+    }
+
+    fn pays(&mut self, bytes: &[u8]) -> Result<bool, RowsError> {
+        if self.thorough.level <= FASTEST {
+            return Ok(true);
+        }
+        let start = bytes.len() / 2;
+        let sample = &bytes[start..start + SAMPLE];
+        let mut len = |level: &mut Level| {
+            self.scratch.clear();
+            level.compress(sample, &mut self.scratch)?;
+            Ok::<_, RowsError>(self.scratch.len())
+        };
+        let (most, least) = (len(&mut self.fastest)?, len(&mut self.thorough)?);
+        Ok(most.saturating_sub(least) > most / WORTH)
+    }
+}
+
+impl Level {
+    fn compress(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RowsError> {
         let failed = |error: io::Error| RowsError::Encode {
             detail: error.to_string(),
         };
