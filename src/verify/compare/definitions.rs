@@ -143,10 +143,17 @@ fn first_difference(a: &str, b: &str) -> Option<(usize, Option<String>, Option<S
     Some((1, None, None))
 }
 
-/// The sequences that are not at the same value. One that only one side has is among the definitions, where these are
-/// compared.
-pub fn sequences(sides: [&Definitions; 2], defined: bool) -> Vec<SequenceDifference> {
-    let [a, b] = sides.map(|side| side.sequences.iter());
+/// The sequences that are not at the same value, without those of an extension that is not compared. One that only one
+/// side has is among the definitions, where these are compared.
+pub fn sequences(
+    sides: [&Definitions; 2],
+    defined: bool,
+    without: Option<&str>,
+) -> Vec<SequenceDifference> {
+    let [a, b] = sides.map(|side| {
+        let sequences = side.sequences.iter();
+        sequences.filter(|s| without.is_none() || s.extension.as_deref() != without)
+    });
     let state = |s: &SequenceValue| SequenceState {
         last_value: s.last_value,
         is_called: s.is_called,

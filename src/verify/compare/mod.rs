@@ -337,7 +337,9 @@ fn compare_sides(
     let [a, b] = &definitions;
     let mut schema = definitions::definitions([a, b], &strange.relations);
     schema.extend(strange.differences);
-    let sequences = definitions::sequences([a, b], defined);
+    let apart = !strange.hypertables.is_empty();
+    let without = apart.then_some(timescale::EXTENSION);
+    let sequences = definitions::sequences([a, b], defined, without);
 
     let mut notes = definitions::versions(sides);
     for (n, side) in sides.into_iter().enumerate() {
@@ -482,6 +484,15 @@ fn show_rows(
             printers = Some(Printers::new(sides, progress)?);
         }
         if let Some(printers) = &printers {
+            let bytes: u64 = [0, 1]
+                .map(|n| {
+                    let tables = group.tables[n].iter();
+                    tables.map(|&t| sides[n].plan.tables[t].bytes).sum::<u64>()
+                })
+                .iter()
+                .sum();
+            // Once to find the buckets, once to take what is in them.
+            progress.stage(&Counts::default().stage(bytes * 2));
             progress.task(
                 0,
                 Some(&format!("looking for rows of {} that differ", table.name)),
