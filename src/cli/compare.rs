@@ -8,10 +8,10 @@ use pgtide::verify::compare::{
     TableComparison,
 };
 
-use super::common::{History, interrupt, print_json, settings_of};
+use super::common::{History, Kind, duration, interrupt, print_json, settings_of};
 use super::progress::Shown;
 use super::selection::Selected;
-use super::{Exit, Outcome, dump, render};
+use super::{Exit, Outcome, render};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// Wait this long for a table's lock before giving up, e.g. 30s or 500 (milliseconds)
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = dump::duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     lock_wait_timeout: Duration,
     /// Command to run as pg_dump for both sides [default: the lowest version found that is not below the newer server's]
     #[arg(
@@ -46,6 +46,8 @@ pub struct Args {
         hide_env_values = true
     )]
     pg_dump: Option<String>,
+    #[command(flatten)]
+    kind: Kind,
     #[command(flatten)]
     part: History,
     /// Show no progress, and no more than the differences
@@ -68,6 +70,7 @@ pub fn run(args: &Args) -> Outcome {
         lock_wait_timeout: args.lock_wait_timeout,
         selection: args.selected.selection()?,
         part: args.part.part(),
+        kindness: args.kind.kindness(),
         row_security: args.selected.row_security(),
         rows: args.rows.map(usize::from),
     };

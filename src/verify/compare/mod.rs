@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::dump::origin::Origin;
 use crate::dump::worker::WorkerError;
-use crate::dump::{DumpError, DumpOptions};
+use crate::dump::{self, DumpError, DumpOptions, Kindness};
 use crate::pg::Settings;
 use crate::pg::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -57,6 +57,8 @@ pub struct CompareOptions {
     pub selection: Selection,
     /// Which part of the hypertables' history.
     pub part: Part,
+    /// What each side is spared.
+    pub kindness: Kindness,
     /// Read those rows of tables with row security that the role may see, instead of none.
     pub row_security: bool,
     /// How many rows to show of each table that differs; nothing for none.
@@ -252,7 +254,14 @@ fn compare(
         b.holding
             .watched(|| compare_sides([a, b], &groups, options, began, progress))
     };
-    let comparison = a.holding.watched(watched)?;
+    let comparison = a.holding.watched(watched).map_err(|error| {
+        let expired = [a, b].map(dump::expired).into_iter().zip(SIDES);
+        let mut expired = expired.filter_map(|(expired, side)| Some((expired?, side)));
+        match expired.next() {
+            Some((expired, side)) => CompareError::of(side)(expired),
+            None => error,
+        }
+    })?;
     a.holding.release();
     b.holding.release();
     Ok(comparison)
@@ -276,6 +285,7 @@ impl CompareOptions {
             part: self.part.clone(),
             decompress: true,
             statistics: false,
+            kindness: self.kindness.clone(),
             cluster: None,
         }
     }

@@ -142,10 +142,7 @@ pub fn groups(sides: [&Origin<'_>; 2]) -> Result<Vec<Group>, (usize, Error)> {
         }
     }
     for group in groups.values_mut() {
-        for n in 0..2 {
-            let there = known[n].contains(&group.name);
-            group.unread[n] = group.tables[n].is_empty() && there;
-        }
+        group.unread = [0, 1].map(|n| group.tables[n].is_empty() && known[n].contains(&group.name));
     }
     Ok(groups.into_values().collect())
 }
