@@ -1,6 +1,6 @@
 //! Compares what is not rows: definitions, sequences, versions of extensions.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
@@ -9,10 +9,8 @@ use crate::dump::origin::Origin;
 use crate::pg::archive::TocEntry;
 use crate::pg::catalog::Name;
 use crate::repo::model::SequenceValue;
-use crate::schema::compare::{pairs, texts};
+use crate::schema::compare::{EntryName, pairs, texts};
 use crate::schema::{closure, statements};
-use crate::timescale::model::{Chunk, Hypertable, Model};
-use crate::timescale::reading::Reading;
 
 use super::SIDES;
 
@@ -104,6 +102,14 @@ pub fn definitions(
         let kept = entries.iter().enumerate();
         texts(kept.filter(|(n, _)| !gone.contains(n)).map(|(_, e)| e))
     });
+    differences(a, b)
+}
+
+/// The texts that are not the same.
+pub fn differences(
+    a: BTreeMap<EntryName, String>,
+    b: BTreeMap<EntryName, String>,
+) -> Vec<EntryDifference> {
     let pairs = pairs(a.into_iter(), b.into_iter(), |(name, _)| name.clone());
     let differences = pairs
         .into_iter()
@@ -183,96 +189,6 @@ pub fn versions(sides: [&Origin<'_>; 2]) -> Vec<String> {
         _ => None,
     });
     both.collect()
-}
-
-/// What hypertables are to each other whose chunks go by other names, as where each was made by itself.
-#[derive(Debug, Default)]
-pub struct Strange {
-    /// The relations of their chunks, at each side.
-    pub relations: [HashSet<Name>; 2],
-    /// Their names.
-    pub hypertables: Vec<String>,
-    /// Where chunks do not cover the same.
-    pub differences: Vec<EntryDifference>,
-}
-
-impl Strange {
-    /// Looks at the hypertables of both sides.
-    pub fn of(sides: [&Origin<'_>; 2]) -> Self {
-        let mut strange = Self::default();
-        let [a, b] = sides.map(|side| &side.special);
-        let [of_a, of_b] = [a, b].map(|reading| by_name(&reading.model));
-        for (name, &(id_a, hypertable)) in &of_a {
-            let Some(&(id_b, _)) = of_b.get(name) else {
-                continue;
-            };
-            let names = |reading, id| {
-                chunks(reading, id)
-                    .map(|c| &c.table)
-                    .collect::<BTreeSet<_>>()
-            };
-            if names(a, id_a) == names(b, id_b) {
-                continue;
-            }
-            for (n, reading, id) in [(0, a, id_a), (1, b, id_b)] {
-                let relations =
-                    chunks(reading, id).flat_map(|c| c.compressed.iter().chain([&c.table]));
-                strange.relations[n].extend(relations.cloned());
-            }
-            strange.hypertables.push(hypertable.display_name());
-            strange
-                .differences
-                .extend(ranges(name, hypertable, [(a, id_a), (b, id_b)]));
-        }
-        strange
-    }
-}
-
-/// The hypertables by the names that their users know.
-fn by_name(model: &Model) -> BTreeMap<&Name, (i64, &Hypertable)> {
-    let hypertables = model.hypertables.iter();
-    hypertables
-        .map(|(&id, h)| (h.known_as(), (id, h)))
-        .collect()
-}
-
-/// The chunks of a hypertable that are read.
-fn chunks(reading: &Reading, id: i64) -> impl Iterator<Item = &Chunk> {
-    let chunks = reading.model.chunks_of(id);
-    chunks.filter(|chunk| !reading.left_out.contains(&chunk.table))
-}
-
-/// Ranges that only the chunks of one side cover.
-fn ranges(
-    name: &Name,
-    hypertable: &Hypertable,
-    sides: [(&Reading, i64); 2],
-) -> Vec<EntryDifference> {
-    let [a, b] = sides.map(|(reading, id)| {
-        let ranges = chunks(reading, id).filter_map(|chunk| chunk.range);
-        ranges.collect::<BTreeSet<_>>()
-    });
-    let show = |range: &(i64, i64)| match &hypertable.dimension {
-        Some(dimension) => dimension.show(*range),
-        None => format!("{} to {}", range.0, range.1),
-    };
-    let only = |a: &BTreeSet<(i64, i64)>, b: &BTreeSet<(i64, i64)>, change| {
-        let only = a.difference(b).map(|range| EntryDifference {
-            change,
-            kind: "CHUNK".to_owned(),
-            schema: Some(name.0.clone()),
-            name: format!("{}, {}", name.1, show(range)),
-            line: None,
-            source: None,
-            target: None,
-        });
-        only.collect::<Vec<_>>()
-    };
-    [
-        only(&a, &b, Change::OnlySource),
-        only(&b, &a, Change::OnlyTarget),
-    ]
-    .concat()
 }
 
 #[cfg(test)]

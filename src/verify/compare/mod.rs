@@ -4,6 +4,7 @@
 
 mod definitions;
 mod differing;
+mod hypertables;
 mod pairing;
 mod print;
 mod reading;
@@ -32,8 +33,9 @@ pub use definitions::{Change, EntryDifference, SequenceDifference, SequenceState
 pub use differing::{Differing, RowDifference};
 pub use pairing::Kind;
 
-use definitions::{Definitions, Strange};
+use definitions::Definitions;
 use differing::Printers;
+use hypertables::Strange;
 use pairing::Group;
 use reading::Tally;
 
@@ -330,7 +332,7 @@ fn compare_sides(
 ) -> Result<Comparison, CompareError> {
     let bytes = sides.iter().map(|side| side.plan.bytes).sum();
     progress.stage(&counts(sides.map(|side| side.counts)).stage(bytes));
-    let strange = Strange::of(sides);
+    let strange = Strange::of(sides)?;
     let (compared, mut not_compared) = split(groups, &strange);
     let read_began = Instant::now();
     let (definitions, sums) = read(sides, &compared, progress)?;
@@ -346,12 +348,17 @@ fn compare_sides(
     let defined = options.selection.sections.pre_data;
     let [a, b] = &definitions;
     let mut schema = definitions::definitions([a, b], &strange.relations);
+    let without = (!strange.is_empty()).then_some(timescale::EXTENSION);
     schema.extend(strange.differences);
-    let apart = !strange.hypertables.is_empty();
-    let without = apart.then_some(timescale::EXTENSION);
     let sequences = definitions::sequences([a, b], defined, without);
 
     let mut notes = definitions::versions(sides);
+    if !strange.hypertables.is_empty() {
+        notes.push(format!(
+            "chunks go by other names at the target ({}): what they cover was compared, and hypertables' dimensions, settings and jobs, but neither definitions of chunks nor TimescaleDB's catalog as it is",
+            strange.hypertables.join(", ")
+        ));
+    }
     for (n, side) in sides.into_iter().enumerate() {
         let of_side = |text: &String| format!("the {}: {text}", SIDES[n]);
         not_compared.extend(side.plan.skipped.iter().map(of_side));
@@ -394,15 +401,15 @@ fn split<'g>(groups: &'g [Group], strange: &Strange) -> (Vec<&'g Group>, Vec<Str
                 group.display_name(),
                 SIDES[n]
             ));
-        } else if strange.hypertables.is_empty() || !own(&group) {
+        } else if strange.is_empty() || !own(&group) {
             compared.push(group);
         }
     }
-    if !strange.hypertables.is_empty() {
-        said.push(format!(
-            "settings, jobs and policies of hypertables: chunks go by other names at the target ({}), so that TimescaleDB's catalog cannot be the same; rows, and what chunks cover, were compared",
-            strange.hypertables.join(", ")
-        ));
+    if strange.aggregates {
+        said.push(
+            "policies of continuous aggregates: TimescaleDB has other numbers for hypertables at the target"
+                .to_owned(),
+        );
     }
     (compared, said)
 }
