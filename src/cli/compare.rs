@@ -50,7 +50,7 @@ pub struct Args {
     kind: Kind,
     #[command(flatten)]
     part: History,
-    /// Show no progress, and no more than the differences
+    /// Show no progress and no summary: the differences and the verdict only
     #[arg(short, long)]
     quiet: bool,
     /// Print the result as one JSON document
@@ -143,7 +143,7 @@ fn show_sides(comparison: &Comparison) {
     outln!(
         "read      {} in {} ({}/s, {} rows/s)",
         render::bytes(bytes),
-        render::seconds(comparison.seconds),
+        render::seconds(comparison.read_seconds),
         render::bytes((bytes as f64 / comparison.read_seconds.max(0.001)) as u64),
         render::count(
             ((source.rows + target.rows) as f64 / comparison.read_seconds.max(0.001)) as u64
