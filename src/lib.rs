@@ -1,7 +1,7 @@
 //! pgtide: parallel dump and restore for PostgreSQL and TimescaleDB.
 //!
 //! The rooms of the house, from the top down; a room imports only rooms below it:
-//! [`ops`] is the operator's day, [`dump`], [`restore`], [`clone`](mod@clone) and [`export`] are the engines, [`timescale`] is everything special to TimescaleDB,
+//! [`ops`] is the operator's day, [`dump`], [`restore`], [`clone`](mod@clone), [`export`] and [`verify`] are the engines, [`timescale`] is everything special to TimescaleDB,
 //! [`schema`] knows entries and their order, [`repo`] stores blocks, [`rows`] turns COPY rows into
 //! encoded blocks and back, [`pg`] speaks to PostgreSQL and [`store`] keeps objects.
 
@@ -17,3 +17,4 @@ pub mod rows;
 pub mod schema;
 pub mod store;
 pub mod timescale;
+pub mod verify;

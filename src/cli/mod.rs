@@ -9,6 +9,7 @@ mod check;
 mod clone;
 mod cluster;
 mod common;
+mod compare;
 mod copy;
 mod diff;
 mod dump;
@@ -64,6 +65,8 @@ enum Command {
     Restore(Box<restore::Args>),
     /// Copy a database straight into another, without a repository
     Clone(Box<clone::Args>),
+    /// Compare two databases: definitions, every row, sequences, large objects
+    Compare(Box<compare::Args>),
     /// Write a snapshot as SQL, as an archive for pg_restore, or tables as CSV
     Export(Box<export::Args>),
     /// List the snapshots of a repository
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Dump(args) => dump::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Clone(args) => clone::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Snapshots(args) => snapshots::run(&args),
         Command::Show(args) => show::run(&args),
@@ -193,6 +197,7 @@ failed!(
     pgtide::restore::RestoreError,
     pgtide::clone::CloneError,
     pgtide::dump::DumpError,
+    pgtide::verify::compare::CompareError,
     pgtide::export::ExportError
 );
 

@@ -4,6 +4,7 @@ mod access;
 mod catalogs;
 pub mod cluster;
 mod collect;
+mod definitions;
 mod encode;
 mod facts;
 mod gather;
@@ -15,7 +16,7 @@ pub(crate) mod read;
 mod select;
 pub(crate) mod sessions;
 mod types;
-mod worker;
+pub(crate) mod worker;
 
 use std::ffi::OsString;
 use std::time::Duration;

@@ -48,8 +48,10 @@ pub struct Origin<'a> {
     pub locked: Instant,
     /// The time of the MVCC snapshot.
     pub time: jiff::Timestamp,
-    server_version: (i32, String),
-    extensions: Vec<Extension>,
+    /// The server's version, for programs and for people.
+    pub server_version: (i32, String),
+    /// The installed extensions.
+    pub extensions: Vec<Extension>,
 }
 
 /// Finds what is known of the tables of a database from earlier.

@@ -439,6 +439,20 @@ impl PlannedTable {
         self.segments = 1;
     }
 
+    /// Has the rows travel as text.
+    pub fn read_as_text(&mut self) {
+        for (column, kind) in self.columns.iter_mut().zip(&mut self.kinds) {
+            (column.kind, *kind) = (ColumnKind::Text, ColumnKind::Text);
+            column.shape = Shape::Plain;
+        }
+        let columns = self.columns.iter();
+        let columns: Vec<(String, Shape)> =
+            columns.map(|c| (c.name.clone(), Shape::Plain)).collect();
+        self.format = Format::Text;
+        self.digest = DigestPlan::new(self.format, &columns);
+        self.previous = None;
+    }
+
     /// The COPY statement that reads neighbouring segments.
     ///
     /// All segments of a table are read by name: a plain scan, which uses a small ring of the server's buffers. A range

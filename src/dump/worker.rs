@@ -84,7 +84,8 @@ impl Workers<'_> {
     }
 }
 
-fn explain(tables: &[PlannedTable], unit: &Unit, error: UnitError) -> WorkerError {
+/// What the failure of a unit's reading means.
+pub fn explain(tables: &[PlannedTable], unit: &Unit, error: UnitError) -> WorkerError {
     match error {
         UnitError::Stopped | UnitError::Read(ReadError::Stopped) => WorkerError::Stopped,
         UnitError::Connect(error) => error.into(),

@@ -9,7 +9,6 @@ mod output;
 mod source;
 mod sql;
 mod tables;
-mod types;
 
 use std::path::PathBuf;
 

@@ -10,12 +10,12 @@ use crate::progress::Progress;
 use crate::repo::model::{SequenceValue, TableRecord, TableRole};
 use crate::restore::chosen::Chosen;
 use crate::restore::{Opened, RestoreOptions, hypertables, load};
+use crate::rows::text::Types;
 use crate::schema::closure;
 use crate::schema::statements::RenderOptions;
 use crate::timescale;
 use crate::timescale::catalog::Rows;
 
-use super::types::Types;
 use super::{ExportError, ExportReport};
 
 /// A snapshot, and what of it is exported.

@@ -3,12 +3,11 @@
 use crate::repo::model::TableRecord;
 use crate::restore::load;
 use crate::rows::Format;
-use crate::rows::text::{RowStyle, TextRows, TextType};
+use crate::rows::text::{self, RowStyle, TextRows, TextType};
 use crate::schema::ident;
 
 use super::ExportError;
 use super::source::Source;
-use super::types;
 
 /// The server takes no line of text above 1 GiB, and text may have twice the bytes of what it stands for.
 const MOST_BYTES: u64 = 1 << 29;
@@ -159,7 +158,7 @@ pub fn copy_statement(source: &Source<'_>, table: &TableRecord, form: &Form) -> 
 
 /// Whether the statement depends on `lc_monetary`.
 pub fn has_money(types: &[TextType]) -> bool {
-    types.iter().any(types::has_money)
+    types.iter().any(text::has_money)
 }
 
 /// Writes all rows of a table as lines.

@@ -1,14 +1,13 @@
 //! What changed from one snapshot to another: tables, columns, sequences, and the text of the schema.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use similar::TextDiff;
 
-use crate::pg::archive::{SqlText, TocEntry};
+use crate::pg::archive::TocEntry;
 use crate::repo::model::{Column, TableRecord, TableRole};
 use crate::repo::{BlockChanges, RepoError, Repository, compare_blocks};
 use crate::restore::Opened;
+use crate::schema::compare::{pairs, texts};
 
 /// Lines around a change that are shown with it.
 const CONTEXT: usize = 3;
@@ -170,24 +169,6 @@ fn summary(table: &TableRecord) -> TableSummary {
     }
 }
 
-/// The items of both sides by what they are known by.
-fn pairs<T, K: Ord>(
-    a: impl Iterator<Item = T>,
-    b: impl Iterator<Item = T>,
-    key: impl Fn(&T) -> K,
-) -> BTreeMap<K, (Option<T>, Option<T>)> {
-    let mut pairs: BTreeMap<K, (Option<T>, Option<T>)> = BTreeMap::new();
-    for item in a {
-        let key = key(&item);
-        pairs.entry(key).or_insert((None, None)).0 = Some(item);
-    }
-    for item in b {
-        let key = key(&item);
-        pairs.entry(key).or_insert((None, None)).1 = Some(item);
-    }
-    pairs
-}
-
 #[derive(Default)]
 struct ColumnChanges {
     added: Vec<String>,
@@ -234,9 +215,6 @@ fn sequences(a: &Opened, b: &Opened) -> Vec<SequenceChange> {
     changes.collect()
 }
 
-/// What an entry is known by, without OIDs: an object that was dropped and made again is the same.
-type EntryName = (String, Option<String>, String, usize);
-
 fn schema(a: &[TocEntry], b: &[TocEntry]) -> Vec<EntryChange> {
     let (a, b) = (texts(a), texts(b));
     let pairs = pairs(a.into_iter(), b.into_iter(), |(name, _)| name.clone());
@@ -261,42 +239,4 @@ fn schema(a: &[TocEntry], b: &[TocEntry]) -> Vec<EntryChange> {
             })
         });
     changes.collect()
-}
-
-/// The entries' names and what they say. Those of one name are told apart by their order among what they say.
-fn texts(entries: &[TocEntry]) -> BTreeMap<EntryName, String> {
-    let text = |text: &SqlText| text.to_lossy().into_owned();
-    let mut by_name: BTreeMap<(String, Option<String>, String), Vec<String>> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| says_something(entry)) {
-        let name = (
-            entry.desc.clone(),
-            entry.namespace.as_ref().map(text),
-            text(&entry.tag),
-        );
-        let mut said = text(&entry.defn).trim().to_owned();
-        said.push('\n');
-        for (what, value) in [
-            ("Owner", Some(&entry.owner)),
-            ("Tablespace", entry.tablespace.as_ref()),
-            ("Access method", entry.tableam.as_ref()),
-        ] {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                said.push_str(&format!("-- {what}: {}\n", text(value)));
-            }
-        }
-        by_name.entry(name).or_default().push(said);
-    }
-    let mut texts = BTreeMap::new();
-    for ((kind, schema, name), mut said) in by_name {
-        said.sort();
-        for (number, said) in said.into_iter().enumerate() {
-            texts.insert((kind.clone(), schema.clone(), name.clone(), number), said);
-        }
-    }
-    texts
-}
-
-/// Whether it has statements of its own; those of rows have none, and sequences' values are compared as such.
-fn says_something(entry: &TocEntry) -> bool {
-    !entry.defn.is_empty() && entry.desc != "SEQUENCE SET"
 }

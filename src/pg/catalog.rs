@@ -282,6 +282,28 @@ pub fn sizes(conn: &mut Connection, oids: &[u32]) -> Result<HashMap<u32, (u64, u
         .collect()
 }
 
+/// The columns of the primary keys of the given relations, in the key's order.
+pub fn primary_keys(
+    conn: &mut Connection,
+    oids: &[u32],
+) -> Result<HashMap<u32, Vec<String>>, Error> {
+    let rows = conn.query(&format!(
+        "SELECT i.indrelid, a.attname
+         FROM pg_catalog.pg_index i
+         CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k(attnum, n)
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+         WHERE i.indisprimary AND k.n <= i.indnkeyatts AND i.indrelid = ANY ('{}'::pg_catalog.oid[])
+         ORDER BY i.indrelid, k.n",
+        oid_array(oids)
+    ))?;
+    let mut found: HashMap<u32, Vec<String>> = HashMap::new();
+    for row in &rows {
+        let columns = found.entry(number(row, 0)?).or_default();
+        columns.push(text(row, 1)?);
+    }
+    Ok(found)
+}
+
 /// For each partition that must be loaded through the root of its tree: that root's schema and name. Hashes of enums
 /// depend on OIDs, which a restore changes, so that a leaf of the source may be the wrong one at the target. With `all`,
 /// for every partition.

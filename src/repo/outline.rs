@@ -97,9 +97,10 @@ fn content_mark(key: &IdKey, format: Format, columns: &[Column]) -> Result<[u8; 
 }
 
 /// The tables of an earlier snapshot of the same database.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct KnownTables {
-    key: IdKey,
+    /// Nothing where there is no repository that could know tables.
+    key: Option<IdKey>,
     tables: HashMap<[u8; 16], OutlineTable>,
 }
 
@@ -107,7 +108,7 @@ impl KnownTables {
     /// No tables.
     pub fn none(repo: &Repository) -> Self {
         Self {
-            key: repo.id_key().clone(),
+            key: Some(repo.id_key().clone()),
             tables: HashMap::new(),
         }
     }
@@ -135,8 +136,9 @@ impl KnownTables {
         format: Format,
         columns: &[Column],
     ) -> Option<&OutlineTable> {
-        let table = self.tables.get(&name_mark(&self.key, schema, name).ok()?)?;
-        (content_mark(&self.key, format, columns).ok()? == table.content).then_some(table)
+        let key = self.key.as_ref()?;
+        let table = self.tables.get(&name_mark(key, schema, name).ok()?)?;
+        (content_mark(key, format, columns).ok()? == table.content).then_some(table)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Entries of the schema: their order, their statements, their lists, and how they are stored.
 
 pub mod closure;
+pub mod compare;
 pub mod drops;
 pub mod filter_file;
 pub mod foreign_key;

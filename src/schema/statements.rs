@@ -273,9 +273,16 @@ pub fn database_place(entry: &TocEntry) -> Option<(SqlText, String)> {
     Some(([&text[..key], &text[end..]].concat().into(), name))
 }
 
+/// Whether the object has an owner of its own: not one of what it belongs to.
+pub fn has_owner(entry: &TocEntry) -> bool {
+    let desc = entry.desc.as_str();
+    let kind = NAMED_BY_TAG.contains(&desc) || NAMED_BY_DROP.contains(&desc);
+    // What cannot be dropped by itself has none.
+    kind && !entry.owner.is_empty() && !entry.drop_stmt.is_empty()
+}
+
 fn owner(entry: &TocEntry) -> Option<SqlText> {
-    // What cannot be dropped by itself has no owner of its own.
-    if entry.owner.is_empty() || entry.drop_stmt.is_empty() {
+    if !has_owner(entry) {
         return None;
     }
     let desc = entry.desc.as_str();

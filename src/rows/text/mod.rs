@@ -17,10 +17,12 @@ mod row;
 mod search;
 #[cfg(test)]
 mod tests;
+mod types;
 
 use input::Input;
 
 pub use row::{RowStyle, TextRows, copy_value, csv_header};
+pub use types::{Types, has_money};
 
 /// How values of a type are printed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::pg::printed::copy_field;
-use crate::rows::text::TextType;
+use super::{TextType, copy_value};
 
 /// Types within types that are followed; the server has no such depth.
 const MAX_DEPTH: usize = 64;
 
-/// The types of a snapshot that did not come with the server.
+/// The types of a database that did not come with the server.
 #[derive(Debug, Default)]
 pub struct Types {
     /// By name, as `format_type` prints it.
@@ -17,7 +16,7 @@ pub struct Types {
     server: i32,
 }
 
-/// A type, as the snapshot describes it.
+/// A type, as the database's catalog describes it.
 #[derive(Debug, Default)]
 struct Known {
     kind: String,
@@ -28,15 +27,16 @@ struct Known {
 }
 
 impl Types {
-    /// From the rows of the snapshot's table of types; without, where it has none: snapshots of older versions have not.
+    /// From the rows of the table of types that a dump reads; without, where there is none: snapshots of older versions
+    /// have not.
     pub fn new(rows: &[u8], server: i32) -> Types {
         let mut known: HashMap<String, Known> = HashMap::new();
         for line in rows.split(|byte| *byte == b'\n') {
             // A name in another encoding is not found, and its table is one that cannot be printed.
-            let line = String::from_utf8_lossy(line);
+            let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
             let fields: Vec<Option<String>> = line
-                .split('\t')
-                .map(|field| copy_field(field).unwrap_or_default())
+                .split(|byte| *byte == b'\t')
+                .map(|field| copy_value(field).map(text))
                 .collect();
             let [
                 Some(of),

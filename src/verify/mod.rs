@@ -1,0 +1,3 @@
+//! Proofs: that one database holds what another does.
+
+pub mod compare;
