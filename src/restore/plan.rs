@@ -529,7 +529,7 @@ mod tests {
             unchecked: &HashSet::new(),
             created: &|_| true,
             order: &Order::default(),
-            missing: &|_, of| vec![0..of],
+            missing: &|_, of| std::iter::once(0..of).collect(),
             version: 170_000,
             takes_over: true,
             resumed: false,

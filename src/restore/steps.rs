@@ -347,7 +347,7 @@ impl Restore<'_> {
             order: &order,
             missing: &|name, of| match self.shared.journal {
                 Some(journal) => journal.missing(name, of),
-                None => vec![0..of],
+                None => std::iter::once(0..of).collect(),
             },
             version: session.conn().server_version(),
             resumed: self.is_resumed(),
