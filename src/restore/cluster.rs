@@ -13,9 +13,9 @@ use crate::repo::{RepoError, Repository};
 use crate::schema::globals;
 use crate::schema::statements::{Renderer, is_setting};
 
-use super::exec::{Failure, shorten};
 use super::preflight::{self, Problems};
 use super::target::session_options;
+use super::work::{Failure, shorten};
 use super::{Opened, RestoreError, RestoreOptions, RestoreReport, entry_name, server};
 
 /// The database to connect to first where none is named.

@@ -5,9 +5,9 @@ use crate::repo::RepoError;
 use crate::timescale::catalog::CatalogError;
 use crate::timescale::part::PartError;
 
-use super::exec::Failure;
 use super::load::LoadError;
 use super::preflight::Problems;
+use super::work::Failure;
 
 /// Why a restore failed.
 #[derive(Debug, thiserror::Error)]

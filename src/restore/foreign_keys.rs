@@ -8,7 +8,7 @@ use crate::pg::{Connection, Error};
 use crate::schema::{closure, foreign_key};
 
 use super::chosen::Chosen;
-use super::exec::entry_name;
+use super::work::entry_name;
 use super::{Opened, plan};
 
 /// From this server version on foreign keys of partitioned tables may be added without being validated.

@@ -14,10 +14,11 @@ use crate::timescale::model::Kind;
 use crate::timescale::{self, missing, reading, state};
 
 use super::chosen::Chosen;
-use super::exec::{Failure, Halt, Session, Work, entry_name};
+use super::exec::Session;
 use super::journal::{self, Journal};
 use super::preflight::{self, Problems};
 use super::steps::Restore;
+use super::work::{Failure, Halt, Work, entry_name};
 use super::{Opened, RestoreError, RestoreOptions, load, plan, portable, server};
 
 /// TimescaleDB's catalog as a snapshot has it.

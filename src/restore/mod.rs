@@ -24,6 +24,7 @@ mod steps;
 mod target;
 mod timing;
 mod triggers;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -48,19 +49,19 @@ use crate::timescale::model::Model;
 pub use chosen::{Chosen, Content, Item, Mode, Names, Pick, What};
 pub use cost::Kind;
 pub use error::RestoreError;
-pub use exec::{Failure, entry_name};
 pub use preflight::Problems;
 pub use schedule::Waited;
 pub use timing::{KindTime, Link, Timing};
+pub use work::{Failure, entry_name};
 
 use error::server;
-use exec::Shared;
 use journal::Journal;
 use rows::{RowSource, Stored};
 use steps::Restore;
 pub(crate) use target::create_database;
 use target::{database_name, lock_budget, session_options};
 use timing::Clock;
+use work::Shared;
 
 /// What a restore is asked to do.
 #[derive(Debug, Clone)]

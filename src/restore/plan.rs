@@ -12,12 +12,12 @@ use crate::schema::graph::{Graph, Pass};
 use crate::schema::unique::{self, IndexFirst};
 
 use super::cost::{self, Kind, Size};
-use super::exec::{self, Work};
 use super::existing::Order;
 use super::load::{LoadError, SharedLoad};
 use super::rows::RowSource;
 use super::schedule::Task;
 use super::sizes::{Builds, Sizes, object};
+use super::work::{self, Work};
 
 /// Below this payload no table is loaded by many sessions.
 const SHARE_BYTES: u64 = 256 << 20;
@@ -200,7 +200,7 @@ pub fn main(
             shared: task.after_loads.clone(),
             ..Task::default()
         };
-        let name = exec::entry_name(entry);
+        let name = work::entry_name(entry);
         let number = if selection.unchecked.contains(&task.entry) {
             plan.push(scheduled, Work::Statements(name, vec![not_valid(entry)]))
         } else if let Some((add, validate)) = not_valid_first(entry) {

@@ -10,8 +10,9 @@ use crate::timescale::portable::{self, Portable, Step, Target};
 use crate::timescale::{self, EXTENSION};
 
 use super::chosen::Chosen;
-use super::exec::{Halt, Session, Work};
+use super::exec::Session;
 use super::steps::Restore;
+use super::work::{Halt, Work};
 use super::{Opened, RestoreError, RestoreOptions, server};
 
 impl Opened {

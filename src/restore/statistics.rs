@@ -12,11 +12,12 @@ use crate::schema::closure;
 
 use super::chosen::Chosen;
 use super::cost::{Kind, Size};
-use super::exec::{Failed, Shared, Work};
+use super::exec::Failed;
 use super::load::{self, Count, LoadError};
 use super::plan::Plan;
 use super::rows::stored;
 use super::schedule::Task;
+use super::work::{Shared, Work};
 use super::{Opened, RestoreOptions};
 
 /// Relations in one transaction, at most: each is locked with its indexes.

@@ -16,7 +16,7 @@ use crate::timescale::state;
 
 use super::chosen::Chosen;
 use super::cost::{self, Kind, Size};
-use super::exec::{self, Failure, Halt, Session, Shared, Work};
+use super::exec::Session;
 use super::existing::{self, Order};
 use super::journal::{self, Journal};
 use super::load::LoadError;
@@ -24,6 +24,7 @@ use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Taken, Task};
 use super::target::{self, session_options};
 use super::timing::Clock;
+use super::work::{self, Failure, Halt, Shared, Work};
 use super::{
     Opened, RestoreError, RestoreOptions, hypertables, large_objects, mark, server, statistics,
 };
@@ -227,7 +228,7 @@ impl Restore<'_> {
     pub fn drop(&self, conn: &mut Connection, statements: &[SqlText]) -> Result<(), RestoreError> {
         for batch in statements.chunks((self.lock_budget / 4).max(1)) {
             let failed = |statement: &SqlText, source| RestoreError::Drop {
-                statement: exec::shorten(statement.as_bytes()),
+                statement: work::shorten(statement.as_bytes()),
                 source,
             };
             conn.execute("BEGIN")

@@ -6,8 +6,9 @@ use crate::pg::Connection;
 use crate::pg::catalog::quote_literal;
 use crate::repo::model::TableRecord;
 
-use super::super::exec::{Failed, Shared};
+use super::super::exec::Failed;
 use super::super::load::{self, LoadError};
+use super::super::work::Shared;
 use super::Part;
 use super::look::{fields, oid_of};
 

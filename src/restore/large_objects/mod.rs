@@ -17,11 +17,11 @@ use crate::repo::model::{TableRecord, TableRole};
 
 use super::Opened;
 use super::cost::{Kind, Size};
-use super::exec::{Shared, Work};
 use super::load::{self, Count, LoadError, SharedLoad};
 use super::plan::Plan;
 use super::rows::{RowSource, Take};
 use super::schedule::Task;
+use super::work::{Shared, Work};
 
 pub use look::{Needs, drop_existing, needs};
 pub use make::create;
