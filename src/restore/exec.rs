@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::pg::archive::SqlText;
 use crate::pg::{BatchError, Connection, Error, Together, TransactionStatus};
-use crate::progress::Progress;
 use crate::repo::RepoError;
 use crate::repo::model::{TableRecord, TableRole};
 use crate::rows::Format;
@@ -14,7 +13,7 @@ use crate::schema::statements::Renderer;
 
 use super::journal::{self};
 use super::load::{self, Count, LoadError, SharedLoad};
-use super::rows::{Pieces, RowSession, RowSource, Rows};
+use super::rows::{Pieces, RowSession, Rows};
 use super::triggers::Triggers;
 use super::work::{Failure, Halt, Shared, Work, shorten};
 use super::{large_objects, statistics};

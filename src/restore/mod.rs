@@ -2,6 +2,7 @@
 
 pub(crate) mod chosen;
 pub mod cluster;
+mod cores;
 mod cost;
 mod error;
 mod exec;
@@ -54,6 +55,7 @@ pub use schedule::Waited;
 pub use timing::{KindTime, Link, Timing};
 pub use work::{Failure, entry_name};
 
+use cores::Cores;
 use error::server;
 use journal::Journal;
 use rows::{RowSource, Stored};
@@ -292,6 +294,11 @@ pub(crate) fn run_from(
             "could not make the journal of the clone at the target",
         ))?;
     }
+    let jobs = match options.jobs {
+        Some(jobs) => jobs.max(1),
+        None => catalog::default_jobs(&mut conn)
+            .map_err(server("could not ask for the free connections"))?,
+    };
     let restore = Restore {
         opened,
         options,
@@ -305,14 +312,11 @@ pub(crate) fn run_from(
         timescale: chosen.timescale(opened),
         anew,
         clock,
-        jobs: match options.jobs {
-            Some(jobs) => jobs.max(1),
-            None => catalog::default_jobs(&mut conn)
-                .map_err(server("could not ask for the free connections"))?,
-        },
+        cores: Cores::look(&mut conn, jobs).map_err(server("could not ask where the server is"))?,
+        jobs,
     };
     let result = restore.run(conn);
-    let (clock, jobs) = (restore.clock, restore.jobs);
+    let clock = restore.clock;
     let failures = shared
         .failures
         .into_inner()

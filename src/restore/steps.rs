@@ -15,6 +15,7 @@ use crate::timescale::portable::Portable;
 use crate::timescale::state;
 
 use super::chosen::Chosen;
+use super::cores::Cores;
 use super::cost::{self, Kind, Size};
 use super::exec::Session;
 use super::existing::{self, Order};
@@ -22,7 +23,7 @@ use super::journal::{self, Journal};
 use super::load::LoadError;
 use super::plan::{self, Plan, Selection};
 use super::schedule::{Batching, Schedule, Taken, Task};
-use super::target::{self, session_options};
+use super::target::session_options;
 use super::timing::Clock;
 use super::work::{self, Failure, Halt, Shared, Work};
 use super::{
@@ -35,17 +36,6 @@ const MOST_ENTRIES: usize = 400;
 
 /// Entries that are created in one transaction while others wait to load them.
 const LATE_ENTRIES: usize = 100;
-
-/// How many more cores are for the server's parallel workers: of a long build of an index that will be at work when the
-/// other sessions have nothing left to do.
-fn build_cores(schedule: &Schedule, taken: &Taken) -> usize {
-    match taken.tasks[..] {
-        [n] if schedule.task(n).kind.is_index() && schedule.task(n).cost > cost::LONG_BUILD => {
-            taken.spare
-        }
-        _ => 0,
-    }
-}
 
 /// A restore at work.
 pub struct Restore<'a> {
@@ -73,6 +63,8 @@ pub struct Restore<'a> {
     pub anew: Option<Portable>,
     /// Sessions that work in parallel.
     pub jobs: usize,
+    /// What the server's parallel workers may take.
+    pub cores: Cores,
     /// Takes the time.
     pub clock: Clock,
 }
@@ -455,20 +447,15 @@ impl Restore<'_> {
             }
         };
         let (mut session, _registration) = self.session(conn);
+        self.cores.begin(session.conn());
         let _guard = schedule.guard();
         if worker == 0 {
             self.create_late(&mut session, schedule, work)?;
         }
         while let Some(taken) = schedule.take(worker) {
-            let cores = build_cores(schedule, &taken);
-            if cores > 0 {
-                // Without them the build takes longer, and is the same.
-                let _ = session.conn().execute(&target::with_cores(cores));
-            }
+            let lent = self.cores.lend(session.conn(), schedule, &taken);
             self.run_taken(worker, &mut session, work, &taken)?;
-            if cores > 0 {
-                let _ = session.conn().execute(target::AS_BEFORE);
-            }
+            self.cores.take_back(session.conn(), lent);
             schedule.done(&taken);
         }
         self.progress.task(worker, None);

@@ -51,20 +51,6 @@ pub fn lock_budget(conn: &mut Connection) -> Result<usize, RestoreError> {
         .unwrap_or(1600))
 }
 
-/// A statement that lets the session's index builds take so many more cores, and the 32 MB without which the server gives a
-/// core nothing to do. What is set higher stays so. The server has the last word on both, with `max_parallel_workers` and
-/// by the size of the table; memory is that of sessions that have nothing to build.
-pub fn with_cores(cores: usize) -> String {
-    let kilobytes = (cores + 1) * (32 << 10);
-    format!(
-        "SELECT pg_catalog.set_config('max_parallel_maintenance_workers', GREATEST(pg_catalog.current_setting('max_parallel_maintenance_workers')::int4, {cores})::text, false),
-           pg_catalog.set_config('maintenance_work_mem', GREATEST(pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem')) / 1024, {kilobytes}) || 'kB', false)"
-    )
-}
-
-/// Takes back what [`with_cores`] has set.
-pub const AS_BEFORE: &str = "RESET max_parallel_maintenance_workers; RESET maintenance_work_mem";
-
 /// Creates a database of that name as the entry of the source's says. With `clean` one that is there is dropped.
 pub fn create_database(
     opened: &Opened,

@@ -44,7 +44,7 @@ def _prove(bench: Bench, what: str, source: str, target: str) -> None:
     if programs.knows(bench, "compare", "--source"):
         places = ["--source", bench.url(source), "--target", bench.url(bench.named(f"to_{target}"))]
         try:
-            bench.run([bench.pgtide, "compare", *places])
+            bench.run([bench.pgtide, "compare", *places, "--pg-dump", bench.programs["pg_dump"]])
             equal = 1
         except CommandFailed as error:
             bench.fail(str(error))
