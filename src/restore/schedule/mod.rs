@@ -220,7 +220,7 @@ impl Schedule {
         let start = self.began.elapsed();
         state.running += 1;
         state.last.insert(worker, run);
-        let spare = self.spare(state, &batch);
+        let spare = self.spare(state, worker, &batch);
         state.runs.push(Run {
             worker,
             waited: self.reason(state, &batch, cause, waited),
@@ -257,10 +257,24 @@ impl Schedule {
 
     /// See [`Taken::spare`]: with a path longer than the work that each worker has left, some of them will have nothing
     /// to do before it ends.
-    fn spare(&self, state: &State, batch: &[usize]) -> usize {
+    fn spare(&self, state: &State, worker: usize, batch: &[usize]) -> usize {
         let path = batch.iter().map(|&n| self.path[n]).max().unwrap_or(0);
         let workers = state.workers.max(1) as u128;
-        let cores = (u128::from(path) * workers).div_ceil(u128::from(state.left.max(1)));
+        // What the others are at is done by as much as they have been at it.
+        let now = self.began.elapsed();
+        let others = state.last.iter().filter(|(other, _)| **other != worker);
+        let running = others
+            .map(|(_, &run)| &state.runs[run])
+            .filter(|run| run.end == run.start);
+        let done: u64 = running
+            .map(|run| {
+                let cost: u64 = run.tasks.iter().map(|&n| self.tasks[n].cost).sum();
+                let elapsed = now.saturating_sub(run.start).as_micros();
+                cost.min(u64::try_from(elapsed).unwrap_or(u64::MAX))
+            })
+            .sum();
+        let left = state.left.saturating_sub(done).max(1);
+        let cores = (u128::from(path) * workers).div_ceil(u128::from(left));
         cores.clamp(1, workers) as usize - 1
     }
 
