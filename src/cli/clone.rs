@@ -1,14 +1,13 @@
 //! `pgtide clone`
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pgtide::clone::{self, CloneOptions};
 use pgtide::dump::DumpOptions;
 use pgtide::restore::{Pick, RestoreOptions};
 use pgtide::rows::Effort;
 
-use super::common::{History, Kind, duration, interrupt, print_json, settings_of};
+use super::common::{History, Reading, interrupt, print_json, settings_of};
 use super::progress::Shown;
 use super::selection::Selected;
 use super::{Exit, Failure, Outcome, render, restore};
@@ -37,23 +36,11 @@ pub struct Args {
     /// Go on even if that takes a new MVCC snapshot of the source: tables that are complete stay as they are
     #[arg(long, requires = "resume")]
     not_consistent: bool,
-    /// Wait this long for a table's lock at the source before giving up, e.g. 30s or 500 (milliseconds)
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    lock_wait_timeout: Duration,
-    /// Command to run as pg_dump, e.g. 'docker exec -i db pg_dump -U postgres' [default: the lowest version found
-    /// that is not below the source's]
-    #[arg(
-        long,
-        value_name = "COMMAND",
-        env = "PGTIDE_PG_DUMP",
-        hide_env_values = true
-    )]
-    pg_dump: Option<String>,
     /// Read this snapshot, which another session has exported and keeps, instead of one of our own
     #[arg(long, value_name = "ID")]
     snapshot: Option<String>,
     #[command(flatten)]
-    kind: Kind,
+    reading: Reading,
     #[command(flatten)]
     part: History,
     /// Read the compressed rows of hypertables as rows, for a target that cannot take them compressed
@@ -92,10 +79,10 @@ pub fn run(args: &Args) -> Outcome {
             settings: settings_of(&args.source)?,
             jobs,
             effort: Effort::Fast,
-            pg_dump: args.pg_dump.clone(),
+            pg_dump: args.reading.pg_dump.clone(),
             path: std::env::var_os("PATH"),
             tags: Vec::new(),
-            lock_wait_timeout: args.lock_wait_timeout,
+            lock_wait_timeout: args.reading.lock_wait_timeout,
             selection: args.selected.selection()?,
             role: None,
             row_security: args.selected.row_security(),
@@ -103,7 +90,7 @@ pub fn run(args: &Args) -> Outcome {
             part: args.part.part(),
             decompress: args.decompress,
             statistics: args.statistics,
-            kindness: args.kind.kindness(),
+            kindness: args.reading.kindness(),
             cluster: None,
         },
         target: RestoreOptions {

@@ -153,9 +153,21 @@ impl History {
     }
 }
 
-/// How the source is spared.
+/// How a live database is read.
 #[derive(Debug, Args)]
-pub struct Kind {
+pub struct Reading {
+    /// Wait this long for a table's lock before giving up, e.g. 30s or 500 (milliseconds)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub lock_wait_timeout: Duration,
+    /// Command to run as pg_dump, e.g. 'docker exec -i db pg_dump -U postgres' [default: the lowest version found
+    /// that is not below the server's]
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "PGTIDE_PG_DUMP",
+        hide_env_values = true
+    )]
+    pub pg_dump: Option<String>,
     /// Read no more than this in a second, by all sessions together, e.g. 50MB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_rate: Option<u64>,
@@ -164,7 +176,7 @@ pub struct Kind {
     max_snapshot_age: Option<Duration>,
 }
 
-impl Kind {
+impl Reading {
     /// What the source is spared.
     pub fn kindness(&self) -> Kindness {
         Kindness {

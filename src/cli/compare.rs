@@ -1,14 +1,13 @@
 //! `pgtide compare`
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pgtide::verify::compare::{
     self, Change, CompareOptions, Comparison, Differing, EntryDifference, SequenceState, Side,
     TableComparison,
 };
 
-use super::common::{History, Kind, duration, interrupt, print_json, settings_of};
+use super::common::{History, Reading, interrupt, print_json, settings_of};
 use super::progress::Shown;
 use super::selection::Selected;
 use super::{Exit, Outcome, render};
@@ -35,19 +34,8 @@ pub struct Args {
     /// connections]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
-    /// Wait this long for a table's lock before giving up, e.g. 30s or 500 (milliseconds)
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    lock_wait_timeout: Duration,
-    /// Command to run as pg_dump for both sides [default: the lowest version found that is not below the newer server's]
-    #[arg(
-        long,
-        value_name = "COMMAND",
-        env = "PGTIDE_PG_DUMP",
-        hide_env_values = true
-    )]
-    pg_dump: Option<String>,
     #[command(flatten)]
-    kind: Kind,
+    reading: Reading,
     #[command(flatten)]
     part: History,
     /// Show no progress and no summary: the differences and the verdict only
@@ -65,12 +53,12 @@ pub fn run(args: &Args) -> Outcome {
     let options = CompareOptions {
         sides: [settings_of(&args.source)?, settings_of(&args.target)?],
         jobs: args.jobs.map(usize::from),
-        pg_dump: args.pg_dump.clone(),
+        pg_dump: args.reading.pg_dump.clone(),
         path: std::env::var_os("PATH"),
-        lock_wait_timeout: args.lock_wait_timeout,
+        lock_wait_timeout: args.reading.lock_wait_timeout,
         selection: args.selected.selection()?,
         part: args.part.part(),
-        kindness: args.kind.kindness(),
+        kindness: args.reading.kindness(),
         row_security: args.selected.row_security(),
         rows: args.rows.map(usize::from),
     };

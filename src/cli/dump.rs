@@ -1,14 +1,13 @@
 //! `pgtide dump`
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::ValueEnum;
 use pgtide::dump::{self, DumpOptions};
 use pgtide::ops::duration::Duration as KeepFor;
 use pgtide::rows::Effort;
 
-use super::common::{Connect, History, Kind, Repo, duration, interrupt, print_json};
+use super::common::{Connect, History, Reading, Repo, interrupt, print_json};
 use super::progress::Shown;
 use super::selection::Selected;
 use super::{Exit, Outcome, cluster, protect, render};
@@ -30,18 +29,6 @@ pub struct Args {
     /// Protect the snapshot from forget, for so long (--protect=7y) or until `pgtide protect --release`
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
     protect: Option<Option<KeepFor>>,
-    /// Wait this long for a table's lock before giving up, e.g. 30s or 500 (milliseconds)
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    lock_wait_timeout: Duration,
-    /// Command to run as pg_dump, e.g. 'docker exec -i db pg_dump -U postgres' [default: the lowest version found
-    /// that is not below the server's]
-    #[arg(
-        long,
-        value_name = "COMMAND",
-        env = "PGTIDE_PG_DUMP",
-        hide_env_values = true
-    )]
-    pg_dump: Option<String>,
     #[command(flatten)]
     cluster: cluster::DumpArgs,
     /// Become this role after connecting
@@ -51,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     snapshot: Option<String>,
     #[command(flatten)]
-    kind: Kind,
+    reading: Reading,
     #[command(flatten)]
     part: History,
     /// Read the compressed rows of hypertables as rows, for a target that cannot take them compressed: without the TSL
@@ -97,10 +84,10 @@ pub fn run(args: &Args) -> Outcome {
             Compress::Default => Effort::Default,
             Compress::Best => Effort::Best,
         },
-        pg_dump: args.pg_dump.clone(),
+        pg_dump: args.reading.pg_dump.clone(),
         path: std::env::var_os("PATH"),
         tags: args.tags.clone(),
-        lock_wait_timeout: args.lock_wait_timeout,
+        lock_wait_timeout: args.reading.lock_wait_timeout,
         selection: args.selected.selection()?,
         role: args.role.clone(),
         row_security: args.selected.row_security(),
@@ -108,7 +95,7 @@ pub fn run(args: &Args) -> Outcome {
         part: args.part.part(),
         decompress: args.decompress,
         statistics: args.statistics,
-        kindness: args.kind.kindness(),
+        kindness: args.reading.kindness(),
         cluster: None,
     };
     if let Some(wanted) = args.cluster.options()? {
