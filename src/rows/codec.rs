@@ -98,7 +98,7 @@ impl Effort {
     fn pco_level(self) -> usize {
         match self {
             Self::Fast => 3,
-            Self::Default => 6,
+            Self::Default => 5,
             Self::Best => 9,
         }
     }
