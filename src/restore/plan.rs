@@ -130,8 +130,9 @@ pub fn main(
                 table: n,
                 object,
                 after: numbers.clone(),
-                // Rows and the longest index on them come one after the other, whoever else works.
-                dominates: Kind::Rows.cost(Size::of(table)) + builds.longest(object)
+                // Rows and the longest index on them come one after the other, whoever else works. What comes near may
+                // dominate, too: costs are estimates, and sharing in vain costs less than waiting in vain.
+                dominates: (Kind::Rows.cost(Size::of(table)) + builds.longest(object)) / 3 * 4
                     > total / jobs.max(1) as u64,
             };
             let pushed = push_loads(&mut plan, selection, rows, load, jobs)?;
