@@ -425,7 +425,13 @@ pub(super) fn put(
         id
     };
     let name = object_name(&id);
-    let file = IndexFile::open(&repository.keys, &name, store.map(&name)?)?;
+    let file = match store.map(&name) {
+        Ok(stored) => IndexFile::open(&repository.keys, &name, stored)?,
+        // A prune has put it together with others since. What it says was so; whose session a prune has ended asks at its
+        // commit whether it still is.
+        Err(error) if error.is_absent() => IndexFile::spilled(bytes)?,
+        Err(error) => return Err(error.into()),
+    };
     Ok((id, Arc::new(file)))
 }
 

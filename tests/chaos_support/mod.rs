@@ -150,7 +150,8 @@ pub const WRITERS: i64 = 3;
 pub struct Task {
     pub site: Site,
     pub job: Job,
-    /// It waits for a line before its first operation of that kind, as `put snapshots`.
+    /// It waits for a line before its first operation of that kind, as `put snapshots`; or, as in
+    /// `put index, get index`, before the first of the last kind that follows those before it.
     pub pause: Option<String>,
 }
 
@@ -338,10 +339,18 @@ impl Journal {
         let folder = name.split('/').next().unwrap_or_default();
         let step = format!("{verb} {folder}");
         let mut said = self.said.lock().unwrap();
-        if said.1.as_ref() == Some(&step) {
-            said.1 = None;
-            say("paused", &step);
-            await_line();
+        if let Some(awaited) = said.1.take() {
+            match awaited
+                .strip_prefix(&*step)
+                .map(|rest| rest.strip_prefix(", "))
+            {
+                Some(Some(rest)) => said.1 = Some(rest.into()),
+                Some(None) => {
+                    say("paused", &step);
+                    await_line();
+                }
+                None => said.1 = Some(awaited),
+            }
         }
         if said.0 != step {
             say("at", &step);
