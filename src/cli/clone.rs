@@ -108,7 +108,6 @@ pub fn run(args: &Args) -> Outcome {
             disable_triggers: false,
             analyze: !args.no_analyze,
             continue_on_error: args.continue_on_error,
-            resumed: false,
         },
         create: args.create,
         resume: args.resume,

@@ -116,6 +116,5 @@ fn selection(args: &Args) -> Result<RestoreOptions, Failure> {
         disable_triggers: false,
         analyze: false,
         continue_on_error: false,
-        resumed: false,
     })
 }

@@ -11,11 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::dump::origin::Origin;
-use crate::dump::plan::PlannedTable;
 use crate::dump::{self, DumpError, DumpOptions, Here};
-use crate::pg::catalog::{self, DatabaseFacts, Name, database_facts, quote_literal};
+use crate::pg::catalog::{self, DatabaseFacts, Name, database_facts};
 use crate::pg::interrupt::Interrupt;
-use crate::pg::{Connection, Settings, session_options};
+use crate::pg::{Connection, FIRST_DATABASE, Settings, session_options};
 use crate::progress::Progress;
 use crate::repo::model::{Snapshot, TableRecord, TableRole};
 use crate::repo::outline::KnownTables;
@@ -153,9 +152,6 @@ pub enum CloneError {
     },
 }
 
-/// The database to connect to where the target's own is not there yet.
-const FIRST_DATABASE: &str = "postgres";
-
 fn server(context: &'static str) -> impl FnOnce(crate::pg::Error) -> CloneError {
     move |source| CloneError::Server { context, source }
 }
@@ -210,7 +206,7 @@ fn clone(
     }?;
     let repo = Repository::init(Arc::new(MemoryStore::default()))?;
     let origin = Origin::open(&options.source, interrupt, progress, &|_, _| {
-        Ok(KnownTables::none(&repo))
+        Ok(KnownTables::default())
     })?;
     refuse_same(options, &origin.facts, &mut conn)?;
     // Each worker has a session at either side.
@@ -232,7 +228,6 @@ fn clone(
         let journal = journal(options, earlier, &origin, &opened)?;
         let target = RestoreOptions {
             jobs: Some(jobs),
-            resumed: journal.is_resumed(),
             clean: options.target.clean && !options.create,
             ..options.target.clone()
         };
@@ -251,10 +246,11 @@ fn read(
 ) -> Result<(Opened, Vec<Option<usize>>), CloneError> {
     let writer = repo.writer(options.source.effort)?;
     let here = Here {
-        reads: &|table| !is_live(table),
+        reads: &|table| !is_live(&table.role),
         then: &|| (),
     };
-    let snapshot = dump::read(repo, &writer, origin, &here, progress)?;
+    let repository = (repo, &repo.reader()?);
+    let snapshot = dump::read(repository, &writer, origin, &here, progress)?;
     writer.commit(snapshot.clone())?;
     for warning in &snapshot.warnings {
         progress.note(warning);
@@ -305,20 +301,19 @@ fn pass(
 }
 
 /// Whether a table's rows pass through, instead of being read first.
-fn is_live(table: &PlannedTable) -> bool {
-    matches!(table.role, TableRole::Plain | TableRole::LargeObjects)
+fn is_live(role: &TableRole) -> bool {
+    matches!(role, TableRole::Plain | TableRole::LargeObjects)
 }
 
 /// The numbers in the plan of the tables whose rows pass through. How many rows these are is known when they have: what
 /// a restore goes by are their bytes at the source.
 fn live_tables(opened: &mut Opened, origin: &Origin<'_>) -> Vec<Option<usize>> {
     let planned: HashMap<Name, usize> = (origin.plan.tables.iter().enumerate())
-        .filter(|(_, table)| is_live(table))
+        .filter(|(_, table)| is_live(&table.role))
         .map(|(n, table)| (table.relation.key(), n))
         .collect();
     let find = |table: &mut TableRecord| {
-        let role = matches!(table.role, TableRole::Plain | TableRole::LargeObjects);
-        let n = *planned.get(&table.key()).filter(|_| role)?;
+        let n = *planned.get(&table.key()).filter(|_| is_live(&table.role))?;
         let planned = &origin.plan.tables[n];
         table.payload_bytes = planned.bytes;
         table.digest.rows = u64::from(planned.segments > 0);
@@ -398,17 +393,12 @@ fn journal(
 /// A database that is to be created must not be there, unless it may be dropped.
 fn refuse_existing(options: &CloneOptions, conn: &mut Connection) -> Result<(), CloneError> {
     let name = options.target.settings.dbname();
-    let there = conn
-        .query(&format!(
-            "SELECT FROM pg_catalog.pg_database WHERE datname = {}",
-            quote_literal(name)
-        ))
+    let there = catalog::has_database(conn, name)
         .map_err(server("could not look at the target's databases"))?;
-    if there.is_empty() || options.target.clean {
-        Ok(())
-    } else {
-        Err(CloneError::Exists(name.to_owned()))
+    if there && !options.target.clean {
+        return Err(CloneError::Exists(name.to_owned()));
     }
+    Ok(())
 }
 
 /// A clone into its own source would be the end of both.
@@ -419,10 +409,9 @@ fn refuse_same(
 ) -> Result<(), CloneError> {
     let target = database_facts(conn).map_err(server("could not read the target's properties"))?;
     let place = |settings: &Settings| (settings.host_name().to_owned(), settings.port());
-    let same_server = match (&source.system_identifier, &target.system_identifier) {
-        (Some(source), Some(target)) => source == target,
-        _ => place(&options.source.settings) == place(&options.target.settings),
-    };
+    let same_server = source.is_of_cluster(target.system_identifier.as_deref(), || {
+        place(&options.source.settings) == place(&options.target.settings)
+    });
     let name = match options.create {
         true => options.target.settings.dbname(),
         false => &target.name,

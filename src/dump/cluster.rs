@@ -7,7 +7,7 @@ use crate::pg::archive::TocEntry;
 use crate::pg::catalog;
 use crate::pg::interrupt::Interrupt;
 use crate::pg::pg_dump::{ChildConnection, PgDump, PgDumpall};
-use crate::pg::{Connection, Error, Settings, session_options};
+use crate::pg::{Connection, Error, FIRST_DATABASE, Settings, session_options};
 use crate::progress::{Progress, Stage};
 use crate::repo::model::{Cluster, Member, Snapshot, Source, Totals};
 use crate::repo::{Hex, Repository, SnapshotId};
@@ -17,8 +17,6 @@ use crate::schema::pattern::Pattern;
 use super::origin::check_version;
 use super::{DumpError, DumpOptions, DumpReport, server, this_host, write_tree};
 
-/// The database to connect to first where none is named, as `pg_dumpall` does.
-const FIRST_DATABASE: &str = "postgres";
 /// The template that is never dumped: what can be changed in it is that it may be.
 const UNTOUCHED_TEMPLATE: &str = "template0";
 

@@ -293,7 +293,7 @@ fn dump(
             reads: &|_| true,
             then: &|| origin.holding.release(),
         };
-        read(repo, writer, &origin, &all, progress)
+        read((repo, &reader), writer, &origin, &all, progress)
     };
     let snapshot = origin.holding.watched(read)?;
     Ok((snapshot, origin.counts, origin.plan.skipped))
@@ -306,10 +306,10 @@ pub(crate) fn expired(origin: &Origin<'_>) -> Option<DumpError> {
     expired.then_some(DumpError::SnapshotAge(age))
 }
 
-/// Reads an opened source, but for the rows of tables that are not read `here`. What the snapshot says of itself, which is
-/// still to be committed.
+/// Reads an opened source into a repository, but for the rows of tables that are not read `here`. What the snapshot says of
+/// itself, which is still to be committed.
 pub(crate) fn read(
-    repo: &Repository,
+    (repo, reader): (&Repository, &Reader),
     writer: &Writer,
     origin: &Origin<'_>,
     here: &Here<'_>,
@@ -319,7 +319,7 @@ pub(crate) fn read(
         repo,
         writer,
         origin,
-        reader: &repo.reader()?,
+        reader,
         progress,
         here,
     };
@@ -416,15 +416,14 @@ fn previous_tables(
 ) -> Result<KnownTables, DumpError> {
     let same = |source: &Source| {
         source.database == facts.name
-            && match (&source.system_identifier, &facts.system_identifier) {
-                (Some(theirs), Some(ours)) => theirs == ours,
-                _ => source.host == settings.host_name() && source.port == settings.port(),
-            }
+            && facts.is_of_cluster(source.system_identifier.as_deref(), || {
+                source.host == settings.host_name() && source.port == settings.port()
+            })
     };
     let snapshots = repo.snapshots()?;
     let Some((_, snapshot)) = snapshots.list.iter().rev().find(|(_, s)| same(&s.source)) else {
-        return Ok(KnownTables::none(repo));
+        return Ok(KnownTables::default());
     };
     // Damage in an old snapshot is no reason to go without tonight's dump.
-    Ok(KnownTables::load(repo, reader, snapshot).unwrap_or_else(|_| KnownTables::none(repo)))
+    Ok(KnownTables::load(repo, reader, snapshot).unwrap_or_default())
 }

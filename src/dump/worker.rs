@@ -50,25 +50,12 @@ pub struct Workers<'a> {
 impl Workers<'_> {
     /// Reads units until there are no more, or the run is to end.
     pub fn run(&self, output: &Output<'_>) -> Result<(), WorkerError> {
-        let mut session = Session::default();
-        while let Some(unit) = self.next_unit() {
-            if self.holding.stopped() {
-                return Err(WorkerError::Stopped);
-            }
-            let mut blocks = Blocks::new(output, self.known(&unit));
+        each_unit(self.holding, self.tables, &self.units, |session, unit| {
+            let mut blocks = Blocks::new(output, self.known(unit));
             let mut segments: Vec<Piece> = unit.segments().collect();
-            self.holding
-                .read(&mut session, self.tables, &mut segments, &mut blocks)
-                .map_err(|error| explain(self.tables, &unit, error))?;
-        }
-        Ok(())
-    }
-
-    fn next_unit(&self) -> Option<Unit> {
-        self.units
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
+            let (holding, tables) = (self.holding, self.tables);
+            holding.read(session, tables, &mut segments, &mut blocks)
+        })
     }
 
     /// The digests that the snapshot before has for the unit's segments.
@@ -84,8 +71,29 @@ impl Workers<'_> {
     }
 }
 
+/// Takes units and has them read, on a session of its own, until there are no more, or the run is to end.
+pub fn each_unit(
+    holding: &Holding,
+    tables: &[PlannedTable],
+    units: &Mutex<VecDeque<Unit>>,
+    mut read: impl FnMut(&mut Session, &Unit) -> Result<(), UnitError>,
+) -> Result<(), WorkerError> {
+    let mut session = Session::default();
+    let next = || {
+        let mut units = units.lock().unwrap_or_else(PoisonError::into_inner);
+        units.pop_front()
+    };
+    while let Some(unit) = next() {
+        if holding.stopped() {
+            return Err(WorkerError::Stopped);
+        }
+        read(&mut session, &unit).map_err(|error| explain(tables, &unit, error))?;
+    }
+    Ok(())
+}
+
 /// What the failure of a unit's reading means.
-pub fn explain(tables: &[PlannedTable], unit: &Unit, error: UnitError) -> WorkerError {
+fn explain(tables: &[PlannedTable], unit: &Unit, error: UnitError) -> WorkerError {
     match error {
         UnitError::Stopped | UnitError::Read(ReadError::Stopped) => WorkerError::Stopped,
         UnitError::Connect(error) => error.into(),

@@ -355,6 +355,29 @@ pub struct DatabaseFacts {
     pub block_size: u32,
 }
 
+impl DatabaseFacts {
+    /// Whether the cluster has this identifier; where one of both may not be read, whether it is at the same place.
+    pub fn is_of_cluster(
+        &self,
+        identifier: Option<&str>,
+        same_place: impl FnOnce() -> bool,
+    ) -> bool {
+        match (&self.system_identifier, identifier) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => same_place(),
+        }
+    }
+}
+
+/// Whether the cluster has a database of that name.
+pub fn has_database(conn: &mut Connection, name: &str) -> Result<bool, Error> {
+    let rows = conn.query(&format!(
+        "SELECT FROM pg_catalog.pg_database WHERE datname = {}",
+        quote_literal(name)
+    ))?;
+    Ok(!rows.is_empty())
+}
+
 /// The facts of the database that the connection is to.
 pub fn database_facts(conn: &mut Connection) -> Result<DatabaseFacts, Error> {
     let rows = conn.query(

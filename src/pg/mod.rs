@@ -40,6 +40,9 @@ pub use row::Row;
 pub use settings::{ConnectionArgs, Settings, SettingsError};
 pub use together::Together;
 
+/// The database that every cluster has, to connect to where none is named.
+pub const FIRST_DATABASE: &str = "postgres";
+
 /// How the engines open their sessions: everything pinned, and text in UTF-8 whatever the database's encoding, because
 /// names and statements are. Rows travel in the database's own encoding, which is set around each COPY.
 pub fn session_options() -> SessionOptions {

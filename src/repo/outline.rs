@@ -99,27 +99,22 @@ fn content_mark(key: &IdKey, format: Format, columns: &[Column]) -> Result<[u8; 
 /// The tables of an earlier snapshot of the same database.
 #[derive(Debug, Default)]
 pub struct KnownTables {
-    /// Nothing where there is no repository that could know tables.
+    /// Nothing where no tables are known.
     key: Option<IdKey>,
     tables: HashMap<[u8; 16], OutlineTable>,
 }
 
 impl KnownTables {
-    /// No tables.
-    pub fn none(repo: &Repository) -> Self {
-        Self {
-            key: Some(repo.id_key().clone()),
-            tables: HashMap::new(),
-        }
-    }
-
     /// The tables of a snapshot.
     pub fn load(
         repo: &Repository,
         reader: &Reader,
         snapshot: &Snapshot,
     ) -> Result<Self, RepoError> {
-        let mut known = Self::none(repo);
+        let mut known = Self {
+            key: Some(repo.id_key().clone()),
+            ..Self::default()
+        };
         if let Some(outline) = &snapshot.outline {
             let outline: Outline = lists::read_value(reader, outline)?;
             let tables = lists::read_list::<OutlineTable>(reader, &outline.tables)?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::pg::archive::{SqlText, TocEntry};
 use crate::pg::catalog::quote_literal;
 use crate::pg::interrupt::Interrupt;
-use crate::pg::{Connection, Settings};
+use crate::pg::{Connection, FIRST_DATABASE, Settings};
 use crate::progress::{Progress, Stage};
 use crate::repo::model::{Member, Snapshot, Source};
 use crate::repo::{RepoError, Repository};
@@ -18,8 +18,6 @@ use super::target::session_options;
 use super::work::{Failure, shorten};
 use super::{Opened, RestoreError, RestoreOptions, RestoreReport, entry_name, server};
 
-/// The database to connect to first where none is named.
-const FIRST_DATABASE: &str = "postgres";
 /// Databases that every cluster has from its beginning: they are filled, not made.
 const ALWAYS_THERE: [&str; 2] = ["postgres", "template1"];
 

@@ -78,6 +78,7 @@ pub fn problems(
     opened: &Opened,
     options: &RestoreOptions,
     chosen: &Chosen,
+    resumed: bool,
     conn: &mut Connection,
     problems: &mut Problems,
 ) -> Result<(), RestoreError> {
@@ -87,7 +88,7 @@ pub fn problems(
             "could not look at the target's roles and tablespaces",
         ))?;
     }
-    let found = look(opened, options, chosen, conn)
+    let found = look(opened, options, chosen, resumed, conn)
         .map_err(server("could not look at the target's TimescaleDB"))?;
     problems.others.extend(found);
     Ok(())
@@ -140,6 +141,7 @@ fn look(
     opened: &Opened,
     options: &RestoreOptions,
     chosen: &Chosen,
+    resumed: bool,
     conn: &mut Connection,
 ) -> Result<Vec<String>, Error> {
     if options.portable {
@@ -176,7 +178,7 @@ fn look(
             if compressed { ", or dump with --decompress what is to be restored there" } else { "" }
         ));
     }
-    if here && !options.resumed {
+    if here && !resumed {
         problems.extend(problems_here(options, chosen, conn)?);
     }
     Ok(problems)

@@ -1,7 +1,7 @@
 //! What of a clone is done: kept at the target, in the transactions that do it, so that a run that was killed is taken up
 //! where it ended.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::pg::archive::TocEntry;
@@ -13,6 +13,8 @@ pub const SCHEMA: &str = "pgtide_clone";
 
 /// All rows were loaded, and all large objects are there.
 pub const ROWS: &str = "all rows";
+/// What the rows of a table begin with.
+const ROWS_OF: &str = "rows ";
 /// TimescaleDB's catalog was loaded.
 pub const HYPERTABLES: &str = "hypertables";
 
@@ -37,6 +39,8 @@ pub struct Journal {
     /// What the clone is of.
     pub subject: Subject,
     done: HashSet<String>,
+    /// Of tables that many sessions load, by what their rows are called: the runs that were loaded, and of how many pieces.
+    runs: HashMap<String, Vec<(Range<usize>, usize)>>,
     resumed: bool,
     /// The snapshot is another one than that of the runs before.
     pub moved: bool,
@@ -48,6 +52,7 @@ impl Journal {
         Self {
             subject,
             done: HashSet::new(),
+            runs: HashMap::new(),
             resumed: false,
             moved: false,
         }
@@ -78,13 +83,22 @@ impl Journal {
             schema: row.text(4)?.to_owned(),
         };
         let rows = conn.query(&format!("SELECT task FROM {SCHEMA}.done"))?;
-        let done = rows.iter().map(|row| row.text(0).map(str::to_owned));
-        Ok(Some(Self {
-            subject,
-            done: done.collect::<Result<_, _>>()?,
-            resumed: true,
-            moved: false,
-        }))
+        let mut journal = Self::new(subject);
+        journal.resumed = true;
+        for row in &rows {
+            journal.add(row.text(0)?);
+        }
+        Ok(Some(journal))
+    }
+
+    /// Adds what an earlier run has noted.
+    fn add(&mut self, task: &str) {
+        match parse_run(task) {
+            Some((rows, run)) => self.runs.entry(rows.to_owned()).or_default().push(run),
+            None => {
+                self.done.insert(task.to_owned());
+            }
+        }
     }
 
     /// Whether an earlier run began it.
@@ -121,47 +135,38 @@ impl Journal {
 
     /// Whether all rows of a table were loaded.
     pub fn has_rows(&self, name: &Name) -> bool {
-        self.has(&rows(name)) || {
-            let parts = self.parts(name);
-            let of = parts.iter().map(|(_, of)| *of).max();
-            of.is_some_and(|of| gaps(0..of, parts.iter().map(|(part, _)| part.clone())).is_empty())
+        let rows = rows(name);
+        self.has(&rows) || {
+            let runs = self.runs.get(&rows).map_or(&[][..], Vec::as_slice);
+            let of = runs.iter().map(|(_, of)| *of).max();
+            of.is_some_and(|of| gaps(0..of, runs.iter().map(|(run, _)| run.clone())).is_empty())
         }
-    }
-
-    /// The runs of a table that were loaded, and of how many segments it was.
-    fn parts(&self, name: &Name) -> Vec<(Range<usize>, usize)> {
-        let prefix = format!("{} ", rows(name));
-        let parts = self.done.iter().filter_map(|task| {
-            let (range, of) = task.strip_prefix(&prefix)?.split_once('/')?;
-            let (from, to) = range.split_once('-')?;
-            Some((from.parse().ok()?..to.parse().ok()?, of.parse().ok()?))
-        });
-        parts.collect()
     }
 
     /// The neighbouring pieces of a table that are still to be loaded, of so many.
     pub fn missing(&self, name: &Name, of: usize) -> Vec<Range<usize>> {
-        let parts = self.parts(name).into_iter().filter(|(_, all)| *all == of);
-        gaps(0..of, parts.map(|(part, _)| part))
+        let runs = self.runs.get(&rows(name)).into_iter().flatten();
+        let runs = runs.filter(|(_, all)| *all == of);
+        gaps(0..of, runs.map(|(run, _)| run.clone()))
     }
 
     /// Whether a table has rows that must go before it is loaded: some of those of another snapshot, or of other
     /// pieces than these.
     pub fn must_be_emptied(&self, name: &Name, pieces: usize) -> bool {
-        let parts = self.parts(name);
+        let mut runs = self.runs.get(&rows(name)).into_iter().flatten();
         let fits = |(_, of): &(_, usize)| !self.moved && *of == pieces;
-        !self.has_rows(name) && !parts.iter().all(fits)
+        !runs.all(fits) && !self.has_rows(name)
     }
 
     /// Empties a table and forgets what was loaded into it.
     pub fn forget_rows(&mut self, conn: &mut Connection, name: &Name) -> Result<(), Error> {
-        let prefix = format!("{} ", rows(name));
+        let rows = rows(name);
         conn.execute(&format!(
             "BEGIN; TRUNCATE TABLE ONLY {}; DELETE FROM {SCHEMA}.done WHERE pg_catalog.starts_with(task, {}); COMMIT",
             qualified(&name.0, &name.1),
-            quote_literal(&prefix)
+            quote_literal(&format!("{rows} "))
         ))?;
-        self.done.retain(|task| !task.starts_with(&prefix));
+        self.runs.remove(&rows);
         Ok(())
     }
 }
@@ -184,12 +189,25 @@ pub fn end(conn: &mut Connection) -> Result<(), Error> {
 
 /// All rows of a table.
 pub fn rows((schema, name): &Name) -> String {
-    format!("rows {}.{}", quote_ident(schema), quote_ident(name))
+    format!("{ROWS_OF}{}.{}", quote_ident(schema), quote_ident(name))
 }
 
 /// Some neighbouring pieces of a table, of so many.
 pub fn run(name: &Name, run: &Range<usize>, of: usize) -> String {
     format!("{} {}-{}/{of}", rows(name), run.start, run.end)
+}
+
+/// What [`run`] has written: what the table's rows are called, the run, and of how many pieces. The name is quoted, so its
+/// end is never taken for a run.
+fn parse_run(task: &str) -> Option<(&str, (Range<usize>, usize))> {
+    let (rows, run) = task.rsplit_once(' ')?;
+    let (range, of) = run.split_once('/')?;
+    let (from, to) = range.split_once('-')?;
+    let rows = rows.starts_with(ROWS_OF).then_some(rows)?;
+    Some((
+        rows,
+        (from.parse().ok()?..to.parse().ok()?, of.parse().ok()?),
+    ))
 }
 
 /// An entry: its name, and a digest of what it says.
@@ -270,7 +288,7 @@ mod tests {
             options: String::new(),
             schema: String::new(),
         });
-        journal.done = tasks.iter().cloned().collect();
+        tasks.iter().for_each(|task| journal.add(task));
         journal
     }
 

@@ -32,7 +32,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use crate::pg::archive::TocEntry;
-use crate::pg::catalog::{self, Name, quote_literal};
+use crate::pg::catalog::{self, Name};
 use crate::pg::interrupt::Interrupt;
 use crate::pg::{Connection, Settings};
 use crate::progress::Progress;
@@ -96,8 +96,6 @@ pub struct RestoreOptions {
     pub analyze: bool,
     /// Go on after an error.
     pub continue_on_error: bool,
-    /// What is there was made by an earlier run, whose journal the target has.
-    pub resumed: bool,
 }
 
 /// What a restore did.
@@ -215,6 +213,7 @@ pub(crate) fn run_from(
     progress: &dyn Progress,
 ) -> Result<RestoreReport, RestoreError> {
     let clock = Clock::start();
+    let resumed = journal.as_ref().is_some_and(Journal::is_resumed);
     let mut chosen = options.choose(opened)?;
     let mut conn = options
         .settings
@@ -222,7 +221,7 @@ pub(crate) fn run_from(
         .map_err(server("could not connect to the target"))?;
     let mut settings = options.settings.pin(&conn);
     let problems = clock.alone("checks", Kind::Checks, || {
-        preflight(opened, options, &mut chosen, &mut conn)
+        preflight(opened, options, &mut chosen, resumed, &mut conn)
     })?;
     if !problems.is_empty() {
         return Err(RestoreError::Refused(Box::new(problems)));
@@ -421,7 +420,7 @@ pub fn rehearse(
         .settings
         .connect(&session_options(opened, options))
         .map_err(server("could not connect to the target"))?;
-    let problems = preflight(opened, options, &mut chosen, &mut conn)?;
+    let problems = preflight(opened, options, &mut chosen, false, &mut conn)?;
     Ok((outline(opened, &chosen), problems))
 }
 
@@ -471,10 +470,12 @@ impl RestoreOptions {
     }
 }
 
+/// What stands against a restore. What a run that is taken up has made does not.
 fn preflight(
     opened: &Opened,
     options: &RestoreOptions,
     chosen: &mut Chosen,
+    resumed: bool,
     conn: &mut Connection,
 ) -> Result<Problems, RestoreError> {
     let version = conn.server_version();
@@ -489,7 +490,7 @@ fn preflight(
         .filter(|(n, _)| chosen.entries[*n])
         .map(|(_, e)| e)
         .collect();
-    let existing = !options.create && !options.clean && !options.resumed;
+    let existing = !options.create && !options.clean && !resumed;
     let objects = large_objects::needs(opened, &chosen.tables, existing, conn)?;
     let mut problems = preflight::check(
         conn,
@@ -525,16 +526,12 @@ fn preflight(
             "the target database holds an unfinished restore, {mark}: part of it is missing\nhint: {hint}"
         ));
     }
-    hypertables::problems(opened, options, chosen, conn, &mut problems)?;
+    hypertables::problems(opened, options, chosen, resumed, conn, &mut problems)?;
     if options.create && !options.clean {
         let name = &opened.snapshot.source.database;
-        let rows = conn
-            .query(&format!(
-                "SELECT FROM pg_catalog.pg_database WHERE datname = {}",
-                quote_literal(name)
-            ))
+        let there = catalog::has_database(conn, name)
             .map_err(server("could not look at the target's databases"))?;
-        if !rows.is_empty() {
+        if there {
             problems.others.push(format!(
                 "the database {name} exists already\nhint: restore into another with --dbname and without --create, or drop it first with --clean"
             ));

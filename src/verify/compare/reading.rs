@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use crate::dump::origin::Origin;
 use crate::dump::plan::{Piece, PlannedTable, Unit};
 use crate::dump::read::{ReadError, Taker};
-use crate::dump::sessions::Session;
 use crate::dump::worker::{self, WorkerError};
 use crate::pg::RowSink;
 use crate::progress::Progress;
@@ -99,24 +98,14 @@ fn work<S: Seen>(
     cut: Cut,
     rows: &mut Rows<'_, S>,
 ) -> Result<(), WorkerError> {
-    let tables = &side.plan.tables;
-    let mut session = Session::default();
-    loop {
-        let unit = lock(queue).pop_front();
-        let Some(unit) = unit else {
-            return Ok(());
-        };
-        if side.holding.stopped() {
-            return Err(WorkerError::Stopped);
-        }
+    let (holding, tables) = (&side.holding, &side.plan.tables);
+    worker::each_unit(holding, tables, queue, |session, unit| {
         let mut pieces = match cut {
             Cut::Units => unit.pieces.clone(),
             Cut::Segments => unit.segments().collect(),
         };
-        side.holding
-            .read(&mut session, tables, &mut pieces, rows)
-            .map_err(|error| worker::explain(tables, &unit, error))?;
-    }
+        holding.read(session, tables, &mut pieces, rows)
+    })
 }
 
 /// Digests rows as they come.
