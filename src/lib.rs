@@ -5,6 +5,7 @@
 //! [`schema`] knows entries and their order, [`repo`] stores blocks, [`rows`] turns COPY rows into
 //! encoded blocks and back, [`pg`] speaks to PostgreSQL and [`store`] keeps objects.
 
+pub mod clock;
 pub mod clone;
 pub mod dump;
 pub mod export;

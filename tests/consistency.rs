@@ -76,6 +76,7 @@ fn restored<'s>(repo: &Repository, report: &DumpReport, source: &Database<'s>) -
         analyze: false,
         statistics: true,
         continue_on_error: false,
+        no_jobs: false,
     };
     let opened = restore::open(repo, report.snapshot.clone()).unwrap();
     restore::run(&opened, &options, &Interrupt::default(), &Silent).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pgtide::dump::cluster::ClusterOptions;
+use pgtide::dump::cluster::{ClusterOptions, Members};
 use pgtide::dump::{self, DumpOptions};
 use pgtide::ops::duration::Duration as KeepFor;
 use pgtide::repo::{Repository, SnapshotId};
@@ -50,8 +50,10 @@ impl DumpArgs {
                 ));
             }
             return Ok(Some(ClusterOptions {
-                databases: self.all_databases,
-                exclude: self.exclude_databases.clone(),
+                databases: match self.all_databases {
+                    true => Members::All(self.exclude_databases.clone()),
+                    false => Members::None,
+                },
                 role_passwords: !self.no_role_passwords,
                 pg_dumpall: self.pg_dumpall.clone(),
             }));

@@ -1,14 +1,14 @@
 //! Arguments that several commands share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use pgtide::dump::Kindness;
+use pgtide::ops::units::{Size, Wait};
 use pgtide::pg::interrupt::Interrupt;
 use pgtide::pg::{ConnectionArgs, Settings};
 use pgtide::repo::model::Snapshot;
-use pgtide::repo::{Repository, SnapshotId};
+use pgtide::repo::{KeyError, RepoError, Repository, SnapshotId};
 use pgtide::schema::skip::Skip;
 use pgtide::schema::statements::RenderOptions;
 use pgtide::store::{self, Options, Store};
@@ -51,11 +51,8 @@ impl Repo {
     pub fn open(&self) -> Result<Repository, Failure> {
         let repo = Repository::open_with(self.store()?, || self.password.get(&self.repo))?;
         if self.password.is_given() && !repo.is_encrypted() {
-            return Err(Failure::usage(format!(
-                "{}: a password is given, but this repository is not encrypted: is it the right one? If so, leave the \
-                 password out (options, PGTIDE_PASSWORD and its like)",
-                self.repo
-            )));
+            let location = self.repo.clone();
+            return Err(RepoError::from(KeyError::NotNeeded { location }).into());
         }
         Ok(repo)
     }
@@ -157,8 +154,8 @@ impl History {
 #[derive(Debug, Args)]
 pub struct Reading {
     /// Wait this long for a table's lock before giving up, e.g. 30s or 500 (milliseconds)
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    pub lock_wait_timeout: Duration,
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub lock_wait_timeout: Wait,
     /// Command to run as pg_dump, e.g. 'docker exec -i db pg_dump -U postgres' [default: the lowest version found
     /// that is not below the server's]
     #[arg(
@@ -169,64 +166,20 @@ pub struct Reading {
     )]
     pub pg_dump: Option<String>,
     /// Read no more than this in a second, by all sessions together, e.g. 50MB
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_rate: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    max_rate: Option<Size>,
     /// Fail if the MVCC snapshot has been held for this long, e.g. 2h: it keeps vacuum from cleaning up at the source
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    max_snapshot_age: Option<Duration>,
+    #[arg(long, value_name = "TIME")]
+    max_snapshot_age: Option<Wait>,
 }
 
 impl Reading {
     /// What the source is spared.
     pub fn kindness(&self) -> Kindness {
         Kindness {
-            max_rate: self.max_rate,
-            max_snapshot_age: self.max_snapshot_age,
+            max_rate: self.max_rate.map(|size| size.0),
+            max_snapshot_age: self.max_snapshot_age.map(|wait| wait.0),
         }
-    }
-}
-
-/// A number of milliseconds, as `pg_dump` takes, or a number with a unit.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("{text:?} is not a time such as 30s"))?;
-    match unit.trim() {
-        "" | "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "min" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        other => Err(format!(
-            "{other:?} is not a unit of time: use ms, s, min or h"
-        )),
-    }
-}
-
-/// A number of bytes, with a unit or without: 500kB, 50MB, 1.5GB.
-fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a size such as 50MB");
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let unit = match unit.trim().to_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        "gib" => 1024.0 * 1024.0 * 1024.0,
-        _ => return Err(wrong()),
-    };
-    match number * unit {
-        bytes if bytes >= 1.0 => Ok(bytes as u64),
-        _ => Err(format!("{text:?} is less than a byte")),
     }
 }
 
@@ -385,24 +338,5 @@ mod tests {
         assert!(time("2025-12-10 14:00").is_ok());
         assert!(time("2025-12-10").is_ok());
         assert!(time("yesterday").is_err());
-    }
-
-    #[test]
-    fn sizes_have_units_or_are_bytes() {
-        assert_eq!(size("500"), Ok(500));
-        assert_eq!(size("1.5 GB"), Ok(1_500_000_000));
-        assert_eq!(size("2MiB"), Ok(2 << 20));
-        for wrong in ["", "fast", "5 parsecs", "0", "-1", "1.2.3"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn times_have_units_or_are_milliseconds() {
-        assert_eq!(duration("500"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
-        assert!(duration("soon").is_err());
-        assert!(duration("3 weeks").is_err());
     }
 }

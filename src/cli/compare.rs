@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use pgtide::verify::compare::{
-    self, Change, CompareOptions, Comparison, Differing, EntryDifference, SequenceState, Side,
-    TableComparison,
+    self, Change, CompareOptions, Comparison, Differing, EntryDifference, SequenceDifference,
+    SequenceState, Side, TableComparison,
 };
 
 use super::common::{History, Reading, interrupt, print_json, settings_of};
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Outcome {
         jobs: args.jobs.map(usize::from),
         pg_dump: args.reading.pg_dump.clone(),
         path: std::env::var_os("PATH"),
-        lock_wait_timeout: args.reading.lock_wait_timeout,
+        lock_wait_timeout: args.reading.lock_wait_timeout.0,
         selection: args.selected.selection()?,
         part: args.part.part(),
         kindness: args.reading.kindness(),
@@ -92,8 +92,8 @@ fn show(comparison: &Comparison, quiet: bool) {
         show_sides(comparison);
     }
     show_schema(&comparison.schema);
-    show_tables(comparison);
-    show_sequences(comparison);
+    show_tables(&comparison.tables);
+    show_sequences(&comparison.sequences);
     show_verdict(comparison, quiet);
 }
 
@@ -148,7 +148,8 @@ fn sign(change: Change) -> &'static str {
     }
 }
 
-fn show_schema(differences: &[EntryDifference]) {
+/// The definitions that differ.
+pub fn show_schema(differences: &[EntryDifference]) {
     if !differences.is_empty() {
         outln!("\ndefinitions");
     }
@@ -171,8 +172,9 @@ fn show_schema(differences: &[EntryDifference]) {
     }
 }
 
-fn show_tables(comparison: &Comparison) {
-    let differing: Vec<&TableComparison> = comparison.tables.iter().filter(|t| !t.equal).collect();
+/// The tables whose rows differ.
+pub fn show_tables(tables: &[TableComparison]) {
+    let differing: Vec<&TableComparison> = tables.iter().filter(|t| !t.equal).collect();
     if !differing.is_empty() {
         outln!("\nrows");
     }
@@ -251,8 +253,9 @@ fn literal(value: Option<&str>) -> String {
     quoted
 }
 
-fn show_sequences(comparison: &Comparison) {
-    if !comparison.sequences.is_empty() {
+/// The sequences that differ.
+pub fn show_sequences(sequences: &[SequenceDifference]) {
+    if !sequences.is_empty() {
         outln!("\nsequences");
     }
     let state = |state: Option<SequenceState>| match state {
@@ -263,7 +266,7 @@ fn show_sequences(comparison: &Comparison) {
         Some(SequenceState { last_value, .. }) => format!("{last_value}, not yet given"),
         None => "not there".to_owned(),
     };
-    for sequence in &comparison.sequences {
+    for sequence in sequences {
         outln!(
             "M {}: {} | {}",
             sequence.sequence,

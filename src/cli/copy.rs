@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pgtide::repo::{CopyOptions, Repository, SnapshotId};
+use pgtide::repo::{CopyOptions, Repository, SnapshotId, default_jobs};
 use pgtide::rows::Effort;
 
 use super::common::{Filter, Repo, interrupt, print_json, store};
@@ -80,14 +80,7 @@ pub fn run(args: &Args) -> Outcome {
         ids.push(repo.find(wanted)?.0);
     }
     let options = CopyOptions {
-        jobs: args.jobs.map_or_else(
-            || {
-                std::thread::available_parallelism()
-                    .map_or(1, usize::from)
-                    .min(4)
-            },
-            usize::from,
-        ),
+        jobs: args.jobs.map_or_else(default_jobs, usize::from),
         effort: Effort::Default,
     };
     let shown = Arc::new(Shown::new(args.quiet || args.json, "copied"));

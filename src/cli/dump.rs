@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Outcome {
         pg_dump: args.reading.pg_dump.clone(),
         path: std::env::var_os("PATH"),
         tags: args.tags.clone(),
-        lock_wait_timeout: args.reading.lock_wait_timeout,
+        lock_wait_timeout: args.reading.lock_wait_timeout.0,
         selection: args.selected.selection()?,
         role: args.role.clone(),
         row_security: args.selected.row_security(),

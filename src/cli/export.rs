@@ -116,5 +116,6 @@ fn selection(args: &Args) -> Result<RestoreOptions, Failure> {
         disable_triggers: false,
         analyze: false,
         continue_on_error: false,
+        no_jobs: false,
     })
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pgtide::ops::duration::Duration;
 use pgtide::ops::retention::{self, Candidate, Count, GroupPlan, Period, Policy, Reason};
@@ -232,7 +231,7 @@ fn by_rules<'a>(inventory: &'a Inventory, policy: &Policy, filter: &Filter) -> V
         policy,
         &Candidate::of(inventory),
         wanted,
-        Timestamp::now(),
+        pgtide::clock::now(),
         &TimeZone::system(),
     );
     let verdicts = plans.into_iter().flat_map(|plan| {

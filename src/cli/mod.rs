@@ -10,32 +10,44 @@ mod clone;
 mod cluster;
 mod common;
 mod compare;
+mod config;
 mod copy;
 mod diff;
+mod doctor;
 mod dump;
 mod export;
+mod exporter;
 mod forget;
+mod generate;
+mod history;
 mod init;
 mod key;
 mod list;
 mod password;
 mod pick;
+mod profile;
 mod progress;
 mod protect;
 mod prune;
+mod record;
 mod render;
 mod repair;
+mod report;
 mod restore;
+mod run;
 mod selection;
 mod show;
 mod snapshots;
 mod stats;
+mod status;
 mod timing;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
-use pgtide::repo::{KeyError, RepoError};
+pub use pgtide::ops::exit::Exit;
+use pgtide::repo::RepoError;
 
 /// Parallel dump and restore for PostgreSQL and TimescaleDB, into a deduplicated, checksummed repository.
 #[derive(Debug, Parser)]
@@ -65,6 +77,8 @@ enum Command {
     Restore(Box<restore::Args>),
     /// Copy a database straight into another, without a repository
     Clone(Box<clone::Args>),
+    /// Prove that a snapshot restores: into a scratch database, compared with it row by row
+    Verify(Box<verify::Args>),
     /// Compare two databases: definitions, every row, sequences, large objects
     Compare(Box<compare::Args>),
     /// Write a snapshot as SQL, as an archive for pg_restore, or tables as CSV
@@ -93,6 +107,22 @@ enum Command {
     Prune(prune::Args),
     /// Mend what a check finds, as far as that can be done
     Repair(repair::Args),
+    /// Do what a profile of the configuration says: the nightly job
+    Run(run::Args),
+    /// Show how profiles are
+    Status(status::Args),
+    /// Write a page that shows how profiles are: nights, sizes, what is kept
+    Report(report::Args),
+    /// Show who did what, when, to which snapshots
+    History(history::Args),
+    /// Tell what would go wrong, before it does
+    Doctor(doctor::Args),
+    /// Write and check the configuration
+    Config(config::Args),
+    /// Serve metrics for Prometheus over HTTP
+    Exporter(exporter::Args),
+    /// Make shell completions and man pages
+    Generate(generate::Args),
 }
 
 /// Runs the command that the arguments ask for.
@@ -109,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Dump(args) => dump::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Clone(args) => clone::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Snapshots(args) => snapshots::run(&args),
@@ -123,6 +154,14 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Prune(args) => prune::run(&args),
         Command::Repair(args) => repair::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Exporter(args) => exporter::run(&args),
+        Command::Generate(args) => generate::run(&args),
     };
     match result {
         Ok(code) => code.into(),
@@ -130,33 +169,6 @@ pub fn main() -> ExitCode {
             eprintln!("pgtide: {}", failure.message.trim_end());
             failure.code.into()
         }
-    }
-}
-
-/// How a command ends; the numbers are documented and stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Done.
-    Done = 0,
-    /// Failed.
-    Failed = 1,
-    /// The arguments or the environment are wrong.
-    Usage = 2,
-    /// Done, but something was skipped or failed and is listed.
-    Partly = 3,
-    /// There is no repository at that place.
-    NoRepository = 10,
-    /// Others use it.
-    Busy = 11,
-    /// The password opens no key of the repository.
-    WrongPassword = 12,
-    /// A check or a comparison found a difference.
-    Difference = 20,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
     }
 }
 
@@ -198,25 +210,14 @@ failed!(
     pgtide::clone::CloneError,
     pgtide::dump::DumpError,
     pgtide::verify::compare::CompareError,
+    pgtide::verify::snapshot::VerifyError,
     pgtide::export::ExportError
 );
 
 impl From<RepoError> for Failure {
     fn from(error: RepoError) -> Self {
-        let code = match &error {
-            RepoError::NoRepository { .. } => Exit::NoRepository,
-            RepoError::Busy { .. } => Exit::Busy,
-            RepoError::Key(KeyError::WrongPassword { .. }) => Exit::WrongPassword,
-            RepoError::Key(
-                KeyError::NoPassword { .. }
-                | KeyError::NotEncrypted { .. }
-                | KeyError::KeysDoNotFit { .. }
-                | KeyError::Label { .. },
-            ) => Exit::Usage,
-            _ => Exit::Failed,
-        };
         Self {
-            code,
+            code: Exit::from(&error),
             damaged: matches!(error, RepoError::Damaged { .. }),
             message: error.to_string(),
         }

@@ -3,9 +3,9 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use clap::Args;
+use pgtide::ops::secret::Secret;
 use pgtide::repo::{KeyError, Password, RepoError};
 use zeroize::Zeroizing;
 
@@ -167,53 +167,15 @@ impl FromPassword {
 
 /// What a file or a command says.
 fn given(file: Option<&Path>, command: Option<&str>) -> Result<Option<Password>, Failure> {
-    if let Some(file) = file {
-        let text = std::fs::read(file).map_err(|error| {
-            Failure::usage(format!(
-                "the password file {}: {error}; give one that you can read",
-                file.display()
-            ))
-        })?;
-        return line(text, &format!("the password file {}", file.display())).map(Some);
-    }
-    let Some(command) = command else {
-        return Ok(None);
+    let secret = match (file, command) {
+        (Some(file), _) => Secret::File(file.to_owned()),
+        (None, Some(command)) => Secret::Command(command.to_owned()),
+        (None, None) => return Ok(None),
     };
-    let failed = |detail: String| {
-        Failure::usage(format!(
-            "the password command {command:?}: {detail}; give one that prints the password"
-        ))
-    };
-    let words = shell_words::split(command).map_err(|error| failed(error.to_string()))?;
-    let (program, arguments) = words
-        .split_first()
-        .ok_or_else(|| failed("it is empty".into()))?;
-    let output = Command::new(program)
-        .args(arguments)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(format!("it failed ({})", output.status)));
-    }
-    line(output.stdout, &format!("the output of {command:?}")).map(Some)
-}
-
-/// The password is the one line of it.
-fn line(text: Vec<u8>, what: &str) -> Result<Password, Failure> {
-    let text = String::from_utf8(text).map_err(|error| {
-        drop(Zeroizing::new(error.into_bytes()));
-        Failure::usage(format!("{what} is not text; give it in UTF-8"))
-    })?;
-    let text = Zeroizing::new(text);
-    let first = text.strip_suffix('\n').unwrap_or(&text);
-    let first = first.strip_suffix('\r').unwrap_or(first);
-    if first.contains('\n') {
-        return Err(Failure::usage(format!(
-            "{what} has more than one line; a password is one line"
-        )));
-    }
-    password(Zeroizing::new(first.to_owned()), what)
+    let text = secret
+        .read()
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    password(text, "the password").map(Some)
 }
 
 fn password(text: Zeroizing<String>, what: &str) -> Result<Password, Failure> {

@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Outcome {
         return Ok(Exit::Done);
     }
     let until = args.until.or_else(|| args.term.map(from_now));
-    if until.is_some_and(|until| until <= Timestamp::now()) {
+    if until.is_some_and(|until| until <= pgtide::clock::now()) {
         return Err(Failure::usage(
             "--until is in the past\nhint: give a time to come; --release takes a protection away",
         ));
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 fn from_now(term: Duration) -> Timestamp {
-    term.after(Timestamp::now(), &TimeZone::system())
+    term.after(pgtide::clock::now(), &TimeZone::system())
 }
 
 /// What was protected, for people and programs.

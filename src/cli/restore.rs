@@ -120,6 +120,7 @@ pub fn run(args: &Args) -> Outcome {
         disable_triggers: args.disable_triggers,
         analyze: !args.no_analyze,
         continue_on_error: args.continue_on_error,
+        no_jobs: false,
     };
     let mut opened = restore::open(&repo, snapshot)?;
     if whole_cluster {

@@ -20,13 +20,46 @@ use super::{DumpError, DumpOptions, DumpReport, server, this_host, write_tree};
 /// The template that is never dumped: what can be changed in it is that it may be.
 const UNTOUCHED_TEMPLATE: &str = "template0";
 
+/// Which databases of a cluster are dumped.
+#[derive(Debug, Clone)]
+pub enum Members {
+    /// None: roles and tablespaces only.
+    None,
+    /// All but these.
+    All(Vec<Pattern>),
+    /// These.
+    Named(Vec<String>),
+}
+
+impl Members {
+    /// Whether there are any.
+    fn any(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// What was chosen, an option each.
+    fn chosen(&self) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::All(exclude) => {
+                let exclude = exclude.iter();
+                exclude
+                    .map(|pattern| format!("--exclude-database {pattern}"))
+                    .collect()
+            }
+            Self::Named(names) => names
+                .iter()
+                .map(|name| format!("--database {name}"))
+                .collect(),
+        }
+    }
+}
+
 /// What the dump of a cluster is asked to do.
 #[derive(Debug, Clone)]
 pub struct ClusterOptions {
-    /// Whether the databases are dumped, too.
-    pub databases: bool,
-    /// Databases that are left out.
-    pub exclude: Vec<Pattern>,
+    /// Which databases.
+    pub databases: Members,
     /// Whether the roles' password hashes are kept.
     pub role_passwords: bool,
     /// The command to run as `pg_dumpall`, if not the one that is found.
@@ -67,7 +100,7 @@ pub fn run(
         options.path.as_deref(),
         version,
     )?;
-    if cluster.databases {
+    if cluster.databases.any() {
         // Its absence is told once, not by every database.
         PgDump::find(options.pg_dump.as_deref(), options.path.as_deref(), version)?;
     }
@@ -84,8 +117,8 @@ pub fn run(
     let mut databases = Vec::new();
     let mut failed = Vec::new();
     let run = Hex::random();
-    if cluster.databases {
-        let names = names(&mut conn, &cluster.exclude, &mut warnings)?;
+    if cluster.databases.any() {
+        let names = names(&mut conn, &cluster.databases, &mut warnings)?;
         for (number, name) in (1..).zip(&names) {
             let of = names.len();
             let name = name.clone();
@@ -142,7 +175,7 @@ pub fn run(
     let writer = repo.writer(options.effort)?;
     let tree = write_tree(&writer, &globals.entries, &[], &[])?;
     let own = writer.stats();
-    let now = jiff::Timestamp::now();
+    let now = crate::clock::now();
     let mut totals = Totals {
         entries: globals.entries.len() as u64,
         added_blocks: own.new_blocks,
@@ -153,10 +186,7 @@ pub fn run(
         add(&mut totals, &report.snapshot.totals);
     }
     totals.seconds = began.elapsed().as_secs_f64();
-    let excluded = cluster.exclude.iter();
-    let mut chosen: Vec<String> = excluded
-        .map(|p| format!("--exclude-database {p}"))
-        .collect();
+    let mut chosen = cluster.databases.chosen();
     chosen.extend(options.selection.chosen());
     chosen.sort();
     let snapshot = Snapshot {
@@ -203,7 +233,7 @@ fn interrupted(databases: &[DumpReport]) -> DumpError {
 }
 
 /// A session in the database that is named, else in `postgres`.
-fn connect(options: &DumpOptions) -> Result<(Settings, Connection), DumpError> {
+pub(crate) fn connect(options: &DumpOptions) -> Result<(Settings, Connection), DumpError> {
     let settings = &options.settings;
     let settings = match settings.get("dbname") {
         Some(_) => settings.clone(),
@@ -246,10 +276,10 @@ fn reads_passwords(conn: &mut Connection) -> Result<bool, DumpError> {
     Ok(rows.first().is_some_and(|row| row.get(0) == Some("t")))
 }
 
-/// The databases to dump: those that `pg_dumpall` dumps, in its order.
-fn names(
+/// The databases to dump: those that `pg_dumpall` dumps, in its order, as far as they are wanted.
+pub(crate) fn names(
     conn: &mut Connection,
-    exclude: &[Pattern],
+    wanted: &Members,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<String>, DumpError> {
     // A connection limit of -2 marks a database of which DROP DATABASE was interrupted.
@@ -263,7 +293,12 @@ fn names(
         let mut names = Vec::new();
         for row in &rows {
             let name = row.text(0)?;
-            if exclude.iter().any(|p| p.matches_name(name)) {
+            let is_wanted = match wanted {
+                Members::None => false,
+                Members::All(exclude) => !exclude.iter().any(|p| p.matches_name(name)),
+                Members::Named(names) => names.iter().any(|wanted| wanted == name),
+            };
+            if !is_wanted {
                 continue;
             }
             if row.get_bool(2)? {
@@ -281,6 +316,16 @@ fn names(
         Ok(names)
     };
     let names = read().map_err(server("could not list the databases"))?;
+    if let Members::Named(wanted) = wanted {
+        let missing: Vec<String> = wanted
+            .iter()
+            .filter(|name| !names.contains(name))
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            return Err(DumpError::NoSuchDatabase(missing));
+        }
+    }
     if names.is_empty() {
         return Err(DumpError::AllExcluded);
     }

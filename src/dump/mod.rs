@@ -195,6 +195,11 @@ pub enum DumpError {
         "none of the databases could be dumped\n{}\nhint: pgtide dump -d DATABASE tries one of them alone", .0.join("\n")
     )]
     NoDatabase(Vec<String>),
+    /// Databases that are named are not there, or allow no connections.
+    #[error(
+        "the server has no database {} that can be connected to\nhint: psql -l lists those that there are", .0.join(", ")
+    )]
+    NoSuchDatabase(Vec<String>),
     /// There is nothing to dump.
     #[error(
         "no database is left to dump\nhint: check the patterns of --exclude-database, or dump roles and tablespaces alone with --globals"
@@ -216,6 +221,25 @@ pub enum DumpError {
         "interrupted: no snapshot was written\nhint: run the same command again; what was stored already is not stored twice"
     )]
     Interrupted,
+}
+
+impl DumpError {
+    /// Whether another try may succeed: the server did not answer, or broke off, or was in the middle of something.
+    pub fn may_pass(&self) -> bool {
+        if let Self::Snapshot(error) = self
+            && error.may_pass()
+        {
+            return true;
+        }
+        let mut next: Option<&dyn std::error::Error> = Some(self);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<crate::pg::Error>() {
+                return error.may_pass();
+            }
+            next = error.source();
+        }
+        false
+    }
 }
 
 /// Names that are listed in an error.
@@ -341,7 +365,7 @@ fn write_snapshot(
     let stats = writer.stats();
     Ok(Snapshot {
         time: origin.time,
-        finished: jiff::Timestamp::now(),
+        finished: crate::clock::now(),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         host: this_host(),
         tags: options.tags.clone(),

@@ -127,7 +127,7 @@ impl<'a> Origin<'a> {
         let choice = selector
             .settle(&mut held)
             .map_err(server("could not list the tables"))?;
-        let time = jiff::Timestamp::now();
+        let time = crate::clock::now();
         let locked = Instant::now();
         let extensions = catalog::extensions(&mut held.first)
             .map_err(server("could not read the installed extensions"))?;

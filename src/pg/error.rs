@@ -100,6 +100,13 @@ impl Error {
         }
     }
 
+    /// Whether another try after a while may succeed: the connection was lost or could not be made, and not because of who
+    /// we are (class 28) or where we want to go (3D000).
+    pub fn may_pass(&self) -> bool {
+        let refused = |code: &str| code.starts_with("28") || code == "3D000";
+        self.is_connection_lost() && !self.code().is_some_and(refused)
+    }
+
     pub(super) fn io(address: &Arc<str>, source: io::Error) -> Error {
         // Our sockets block: this only comes from a timeout.
         let source = match source.kind() {

@@ -18,6 +18,7 @@ pub mod families;
 pub mod interrupt;
 pub mod pg_dump;
 pub mod printed;
+pub mod programs;
 mod row;
 pub mod sequences;
 mod settings;

@@ -85,6 +85,13 @@ pub enum SnapshotError {
     OtherServer,
 }
 
+impl SnapshotError {
+    /// Whether another try may succeed: others held locks.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::LockTimeout { .. } | Self::Unstable { .. })
+    }
+}
+
 fn at(context: impl Into<String>) -> impl FnOnce(Error) -> SnapshotError {
     let context = context.into();
     move |source| SnapshotError::Server { context, source }

@@ -31,6 +31,13 @@ pub struct CopyOptions {
     pub effort: Effort,
 }
 
+/// Threads, where nobody says how many: as many as there are cores, at most 4.
+pub fn default_jobs() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(4)
+}
+
 /// A snapshot that is in the other repository now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copied {

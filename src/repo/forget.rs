@@ -5,8 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
-
 use super::config::Operation;
 use super::history::{Event, History};
 use super::ids::SnapshotId;
@@ -152,7 +150,7 @@ impl Repository {
         }
         Ok(Inventory {
             list,
-            protections: history.protections_at(Timestamp::now()),
+            protections: history.protections_at(crate::clock::now()),
             hurt: history.losses().into_keys().collect(),
             history,
         })
@@ -180,7 +178,7 @@ impl Repository {
         if let Some(damage) = history.damage() {
             return Err(damage.beyond_sight());
         }
-        let protections = history.protections_at(Timestamp::now());
+        let protections = history.protections_at(crate::clock::now());
         let forgotten = history.forgotten();
         let mut removed = snapshots::list(store)?;
         removed.retain(|id| forgotten.contains(id) && !protections.contains_key(id));

@@ -141,6 +141,13 @@ impl History {
         Ok(history)
     }
 
+    /// All records, in order of time.
+    fn in_order(self) -> Vec<(HistoryId, HistoryRecord)> {
+        let mut records: Vec<_> = self.records.into_iter().collect();
+        records.sort_by_key(|(id, record)| (record.time, *id));
+        records
+    }
+
     /// Snapshots that were committed.
     pub fn committed(&self) -> BTreeSet<SnapshotId> {
         self.events(|event| match event {
@@ -227,7 +234,7 @@ impl History {
         let named = self.named();
         let ids = self.records.keys().chain(self.damaged.keys());
         let record = HistoryRecord {
-            time: jiff::Timestamp::now(),
+            time: crate::clock::now(),
             host: session::host_name(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             event,
@@ -237,6 +244,13 @@ impl History {
         let name = object_name(&ObjectId::of(&bytes));
         repository.store.put(&name, &bytes)?;
         Ok(name)
+    }
+}
+
+impl Repository {
+    /// The audit records that can be read, in order of time.
+    pub fn history(&self) -> Result<Vec<(HistoryId, HistoryRecord)>, RepoError> {
+        Ok(History::load(self)?.in_order())
     }
 }
 

@@ -29,6 +29,7 @@ mod prune;
 mod reader;
 mod record;
 mod repair;
+mod runs;
 mod seal;
 mod session;
 mod snapshots;
@@ -47,7 +48,7 @@ pub use check::{
     CheckOptions, CheckPhase, CheckProgress, CheckReport, Hurt, Problem, ProblemKind, ReadData,
 };
 pub use config::{Config, Features, Operation};
-pub use copy::{Copied, CopyOptions, CopyReport};
+pub use copy::{Copied, CopyOptions, CopyReport, default_jobs};
 pub use diff::{BlockChanges, compare_blocks};
 pub use error::RepoError;
 pub use forget::Inventory;
@@ -58,7 +59,8 @@ pub use protect::{Protected, Protection};
 pub use prune::{Amount, PruneOptions, PrunePhase, PruneProgress, PruneReport};
 pub use reader::Reader;
 pub use repair::{RepairOptions, RepairReport};
-pub use session::{Beat, SessionRecord, Tombstone};
+pub use runs::{Level, LogLine, Outcome, RunRecord};
+pub use session::{Beat, SessionRecord, Tombstone, host_name};
 pub use snapshots::Snapshots;
 pub use stats::{CoderStats, Growth, Stats, TableStats};
 pub use writer::{PackGroup, Stored, Writer, WriterOptions, WriterStats};
@@ -210,6 +212,11 @@ impl Repository {
             Err(error) if error.is_full() && self.store.release_reserve()? => work(),
             done => done,
         }
+    }
+
+    /// Bytes of all packs.
+    pub fn packs_bytes(&self) -> Result<u64, RepoError> {
+        Ok(pack::list(&*self.store)?.values().sum())
     }
 
     /// Where it is, for people.

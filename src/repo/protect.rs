@@ -126,7 +126,7 @@ impl Repository {
 
     /// The snapshots that are protected now, as far as the audit records can be read.
     pub fn protections(&self) -> Result<BTreeMap<SnapshotId, Protection>, RepoError> {
-        Ok(History::load(self)?.protections_at(Timestamp::now()))
+        Ok(History::load(self)?.protections_at(crate::clock::now()))
     }
 
     /// Has `forget` refuse these snapshots, and the databases of clusters among them, until that time, or until they are

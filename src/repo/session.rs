@@ -138,7 +138,7 @@ impl Session {
         let registered = SessionRecord {
             host: host_name(),
             pid: std::process::id(),
-            started: jiff::Timestamp::now(),
+            started: crate::clock::now(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             process: Process::this(),
         };
@@ -322,7 +322,7 @@ pub(super) fn marked(tombstones: &Tombstones) -> HashSet<PackId> {
 
 /// Marks packs for deletion; returns the tombstone.
 pub(super) fn mark(repository: &Repository, packs: Vec<PackId>) -> Result<ObjectId, RepoError> {
-    let time = jiff::Timestamp::now();
+    let time = crate::clock::now();
     let tombstone = Tombstone { time, packs };
     let bytes = record::encode(&repository.keys, TOMBSTONE_KIND, "", &tombstone)?;
     let id = ObjectId::of(&bytes);
@@ -348,7 +348,7 @@ pub(super) fn decode_tombstone(
 }
 
 /// This host's name, for people.
-pub(super) fn host_name() -> String {
+pub fn host_name() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()

@@ -461,8 +461,11 @@ impl Restore<'_> {
         conn.execute("COMMIT").map_err(failed)
     }
 
-    /// Ends the restore of hypertables: the workers start again.
+    /// Ends the restore of hypertables: the workers start again, unless they are to rest.
     pub fn end_timescale(&self, conn: &mut Connection) -> Result<(), RestoreError> {
+        if self.options.no_jobs {
+            return Ok(());
+        }
         let scheduler = state::end(conn).map_err(server(
             "the hypertables are restored, but TimescaleDB's background workers could not be started; call timescaledb_post_restore()",
         ))?;

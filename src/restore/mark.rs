@@ -18,7 +18,7 @@ pub fn set(conn: &mut Connection, database: &str, snapshot: &Snapshot) -> Result
         source.host,
         source.port,
         snapshot.time.strftime("%F %T UTC"),
-        jiff::Timestamp::now().strftime("%F %T UTC")
+        crate::clock::now().strftime("%F %T UTC")
     );
     allowed(conn.execute(&format!(
         "ALTER DATABASE {} SET {SETTING} = {}",

@@ -96,6 +96,8 @@ pub struct RestoreOptions {
     pub analyze: bool,
     /// Go on after an error.
     pub continue_on_error: bool,
+    /// TimescaleDB's jobs do not start at the end: the database is only to be looked at, and one of them might drop chunks.
+    pub no_jobs: bool,
 }
 
 /// What a restore did.

@@ -12,7 +12,7 @@ mod memory;
 mod remote;
 
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::StoreError;
@@ -132,6 +132,15 @@ pub fn open(
             "give a directory or a URL",
         )),
         None => Ok(Arc::new(LocalStore::new(Path::new(place)))),
+    }
+}
+
+/// The directory that a place is, if it is one.
+pub fn local_path(place: &str) -> Option<PathBuf> {
+    match place.split_once("://") {
+        Some(("file", path)) if path.starts_with('/') => Some(PathBuf::from(path)),
+        Some(_) => None,
+        None => Some(PathBuf::from(place)),
     }
 }
 

@@ -1,3 +1,4 @@
-//! Proofs: that one database holds what another does.
+//! Proofs: two databases are equal, a snapshot restores.
 
 pub mod compare;
+pub mod snapshot;

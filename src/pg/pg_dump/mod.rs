@@ -6,11 +6,10 @@ mod error;
 mod globals;
 mod relay;
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 pub use child::{PgDumpKiller, RunningPgDump};
@@ -19,21 +18,7 @@ pub use globals::PgDumpall;
 pub use relay::RelayError;
 
 use super::Settings;
-
-/// Where installations of PostgreSQL keep their programs; `*` stands for one name.
-const USUAL_PLACES: &[&str] = &[
-    "/usr/lib/postgresql/*/bin",
-    "/usr/pgsql-*/bin",
-    "/usr/local/pgsql/bin",
-    "/usr/local/pgsql-*/bin",
-    "/opt/homebrew/bin",
-    "/opt/homebrew/opt/postgresql@*/bin",
-    "/opt/homebrew/opt/libpq/bin",
-    "/usr/local/opt/postgresql@*/bin",
-    "/usr/local/opt/libpq/bin",
-    "/Library/PostgreSQL/*/bin",
-    "/Applications/Postgres.app/Contents/Versions/*/bin",
-];
+use super::programs::{ask_version, candidates, parse_major};
 
 const PG_DUMP: Program = Program {
     name: "pg_dump",
@@ -138,7 +123,7 @@ impl PgDump {
         let needed = server_version / 10_000;
         match explicit {
             Some(command) => Self::explicit(program, command, needed),
-            None => Self::lowest(program, candidates(program, path), needed),
+            None => Self::lowest(program, candidates(program.name, path), needed),
         }
     }
 
@@ -282,79 +267,11 @@ fn is_connection_variable(name: &str) -> bool {
     name.starts_with("PG") && !NOT_LIBPQ.contains(&name)
 }
 
-fn ask_version(command: &[OsString]) -> std::io::Result<String> {
-    let output = Command::new(&command[0])
-        .args(&command[1..])
-        .arg("--version")
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()?;
-    let mut answer = String::from_utf8_lossy(&output.stdout).into_owned();
-    answer.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok(answer)
-}
-
-/// `pg_dump (PostgreSQL) 17.4 (Debian 17.4-1)`, `pg_dump (PostgreSQL) 19devel`.
-fn parse_major(answer: &str) -> Option<i32> {
-    let rest = answer.split("(PostgreSQL)").nth(1)?.trim_start();
-    let digits = rest
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(rest.len());
-    rest[..digits].parse().ok()
-}
-
-fn candidates(program: Program, path: Option<&OsStr>) -> Vec<PathBuf> {
-    let mut directories: Vec<PathBuf> = path
-        .into_iter()
-        .flat_map(std::env::split_paths)
-        .filter(|path| path.is_absolute())
-        .collect();
-    for pattern in USUAL_PLACES {
-        directories.extend(expand(pattern));
-    }
-    let mut seen = BTreeSet::new();
-    let mut result = Vec::new();
-    for directory in directories {
-        let path = directory.join(program.name);
-        let Ok(real) = path.canonicalize() else {
-            continue;
-        };
-        // Debian's wrapper chooses a version by the connection; it is asked for one and then runs another. What it
-        // chooses from is among the usual places.
-        if real.file_name().is_some_and(|name| name == "pg_wrapper") {
-            continue;
-        }
-        if real.is_file() && seen.insert(real) {
-            result.push(path);
-        }
-    }
-    result
-}
-
-/// The existing directories of a pattern with at most one `*`.
-fn expand(pattern: &str) -> Vec<PathBuf> {
-    let Some((before, after)) = pattern.split_once('*') else {
-        return vec![PathBuf::from(pattern)];
-    };
-    let Some((parent, prefix)) = before.rsplit_once('/') else {
-        return Vec::new();
-    };
-    let entries = std::fs::read_dir(Path::new(parent))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.filter(|name| name.starts_with(prefix)).collect();
-    names.sort();
-    names
-        .into_iter()
-        .map(|name| PathBuf::from(format!("{parent}/{name}{after}")))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
+
+    use std::path::Path;
 
     use super::*;
     use std::os::unix::fs::PermissionsExt;

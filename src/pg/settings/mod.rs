@@ -285,6 +285,19 @@ impl Settings {
         self.replace(&[("dbname", dbname)])
     }
 
+    /// The same with this password.
+    pub fn with_password(&self, password: &str) -> Settings {
+        self.replace(&[("password", password)])
+    }
+
+    /// Whether a connection string or URI has a password in it.
+    pub fn states_password(text: &str) -> Result<bool, SettingsError> {
+        Ok(conninfo::is_connection_string(text)
+            && conninfo::parse(text)?
+                .iter()
+                .any(|(name, value)| name == "password" && !value.is_empty()))
+    }
+
     /// The same with a server setting that all sessions have from their start.
     pub fn with_session(mut self, name: &str, value: &str) -> Settings {
         self.pinned.push((name.to_owned(), value.to_owned()));

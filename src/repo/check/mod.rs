@@ -214,7 +214,7 @@ fn remember(
     report: &mut CheckReport,
 ) {
     let now: HashSet<PackId> = read.sound.iter().chain(&read.damaged).copied().collect();
-    let mut oldest = Some(jiff::Timestamp::now());
+    let mut oldest = Some(crate::clock::now());
     for (pack, size) in listed {
         if now.contains(pack) {
             report.read_bytes += size;

@@ -117,7 +117,7 @@ impl Passes {
         damaged: Vec<PackId>,
     ) -> Result<(), RepoError> {
         let new = CheckRecord {
-            time: jiff::Timestamp::now(),
+            time: crate::clock::now(),
             host: session::host_name(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             sound: sound.iter().map(short).collect(),

@@ -6,7 +6,7 @@ use super::problems::{ProblemKind, Problems};
 use super::{Snapshots, pack, passes};
 use crate::repo::ids::{ObjectId, SessionId, SnapshotId};
 use crate::repo::model::Snapshot;
-use crate::repo::{RepoError, Repository, config, history, index, keys, session, snapshots};
+use crate::repo::{RepoError, Repository, config, history, index, keys, runs, session, snapshots};
 use crate::store::{Listed, Store};
 
 /// Reads all of them; returns the snapshots that can be read, the oldest first.
@@ -116,7 +116,12 @@ fn check_history(
 /// Objects that may be missing, but not be damaged.
 fn check_small(repository: &Repository, problems: &mut Problems) -> Result<(), RepoError> {
     let store = &*repository.store;
-    for prefix in [session::PREFIX, session::TOMBSTONES, passes::PREFIX] {
+    for prefix in [
+        session::PREFIX,
+        session::TOMBSTONES,
+        passes::PREFIX,
+        runs::PREFIX,
+    ] {
         for Listed { name, .. } in store.list(prefix)? {
             let Some(bytes) = store.get_if_there(&name)? else {
                 continue;
@@ -129,7 +134,7 @@ fn check_small(repository: &Repository, problems: &mut Problems) -> Result<(), R
     Ok(())
 }
 
-/// What is wrong with a session, a tombstone or the record of a check, if anything; nothing for names of others.
+/// What is wrong with a session, a tombstone, the record of a check or a run, if anything; nothing for names of others.
 pub(in crate::repo) fn verify_small(
     repository: &Repository,
     name: &str,
@@ -143,6 +148,8 @@ pub(in crate::repo) fn verify_small(
         session::decode_tombstone(keys, &id, bytes).map(drop)
     } else if let Some(id) = id(passes::PREFIX) {
         passes::decode(keys, &id, bytes).map(drop)
+    } else if let Some(id) = id(runs::PREFIX) {
+        runs::decode(keys, &id, bytes).map(drop)
     } else {
         Ok(())
     }
@@ -168,7 +175,7 @@ fn check_names(store: &dyn Store, notes: &mut Vec<String>) -> Result<(), RepoErr
             "" => rest == config::NAME || rest == config::COPY,
             "packs" => pack::parse_name(&name).is_some(),
             "index" => index::parse_name(&name).is_some(),
-            "snapshots" | "history" | "tombstones" | "checks" | "keys" => {
+            "snapshots" | "history" | "tombstones" | "checks" | "runs" | "keys" => {
                 rest.parse::<ObjectId>().is_ok()
             }
             "sessions" => session::is_name(rest),

@@ -70,6 +70,15 @@ pub enum KeyError {
         /// Where the repository is.
         location: String,
     },
+    /// A password is given for a repository that needs none. Somebody may have put it there, to be given the next dump in
+    /// the clear.
+    #[error(
+        "{location}: a password is given, but this repository is not encrypted: is it the right one? If so, leave the password out (options, configuration, PGTIDE_PASSWORD and its like)"
+    )]
+    NotNeeded {
+        /// Where the repository is.
+        location: String,
+    },
     /// A plain repository cannot give keys to an encrypted one, nor the other way.
     #[error(
         "{location}: repositories that share keys are both encrypted or both not; \

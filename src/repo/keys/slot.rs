@@ -127,7 +127,7 @@ impl About {
         }
         Ok(Self {
             label: label.to_owned(),
-            created: jiff::Timestamp::now(),
+            created: crate::clock::now(),
             host: crate::repo::session::host_name(),
         })
     }

@@ -9,7 +9,7 @@ use super::super::ids::{Hex, HistoryId, ObjectId, SnapshotId};
 use super::super::index::IndexSet;
 use super::super::model::{Root, TableRecord};
 use super::super::outline::Tree;
-use super::super::{PackGroup, RepoError, Repository, lists, pack, session, snapshots};
+use super::super::{PackGroup, RepoError, Repository, lists, pack, runs, session, snapshots};
 use super::Run;
 use crate::rows::{Decoder, Effort, Format};
 use crate::store::Listed;
@@ -71,7 +71,12 @@ impl Run<'_> {
                 "history: {number} audit records were lost; a new one names the snapshots that are there"
             ));
         }
-        for prefix in [session::PREFIX, session::TOMBSTONES, check::PASSES] {
+        for prefix in [
+            session::PREFIX,
+            session::TOMBSTONES,
+            check::PASSES,
+            runs::PREFIX,
+        ] {
             if problems
                 .iter()
                 .any(|problem| problem.object.starts_with(prefix))

@@ -85,6 +85,25 @@ impl Definitions {
         })
     }
 
+    /// Those of a snapshot.
+    pub fn stored(entries: &[TocEntry], sequences: &[SequenceValue]) -> Self {
+        let entries = entries.iter().filter(|e| !statements::is_database(e));
+        Self {
+            entries: entries.cloned().collect(),
+            sequences: sequences.to_vec(),
+        }
+    }
+
+    /// The entries.
+    pub fn entries(&self) -> &[TocEntry] {
+        &self.entries
+    }
+
+    /// The entries, to leave something out of them.
+    pub fn entries_mut(&mut self) -> &mut Vec<TocEntry> {
+        &mut self.entries
+    }
+
     /// Definitions and sequences.
     pub fn counts(&self) -> (u64, u64) {
         (self.entries.len() as u64, self.sequences.len() as u64)

@@ -2,12 +2,12 @@
 //! large objects. Each side is read in one MVCC snapshot of its own, both at the same time, by the readers of a dump;
 //! nothing is written, and no repository is needed.
 
-mod definitions;
+pub(super) mod definitions;
 mod differing;
 mod hypertables;
-mod pairing;
+pub(super) mod pairing;
 mod print;
-mod reading;
+pub(super) mod reading;
 mod search;
 
 use std::collections::HashSet;

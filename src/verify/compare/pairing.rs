@@ -14,7 +14,7 @@ use crate::repo::model::TableRole;
 use crate::timescale::model::Kind as HypertableKind;
 
 /// What rows are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A table; a hypertable with its chunks; partitions that have no namesake at the other side, under their root.
@@ -45,11 +45,7 @@ pub struct Group {
 impl Group {
     /// The name for people.
     pub fn display_name(&self) -> String {
-        match self.kind {
-            Kind::LargeObjects => "(large objects)".to_owned(),
-            Kind::LargeObjectProperties => "(properties of large objects)".to_owned(),
-            _ => format!("{}.{}", self.name.0, self.name.1),
-        }
+        display_name(self.kind, &self.name)
     }
 
     /// Whether a side has it. Large objects are there, be they none.
@@ -97,6 +93,15 @@ impl Group {
                     .collect(),
             )
         })
+    }
+}
+
+/// The name of what has rows, for people.
+pub fn display_name(kind: Kind, name: &Name) -> String {
+    match kind {
+        Kind::LargeObjects => "(large objects)".to_owned(),
+        Kind::LargeObjectProperties => "(properties of large objects)".to_owned(),
+        _ => format!("{}.{}", name.0, name.1),
     }
 }
 
@@ -231,7 +236,7 @@ pub fn align(sides: &mut [Origin<'_>; 2], groups: &[Group]) {
 
 /// Which pages of large objects have something to say: an empty one only where it is what makes the object as long as it
 /// is; any other is a trace of a cut, which no restore needs to leave.
-fn pages_that_matter(page: u32) -> String {
+pub fn pages_that_matter(page: u32) -> String {
     let others =
         "SELECT FROM pg_catalog.pg_largeobject q WHERE q.loid = pg_largeobject.loid AND q.pageno";
     format!(

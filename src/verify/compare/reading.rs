@@ -1,5 +1,6 @@
-//! Reads rows of both sides at once and has something see each: its hash and its bytes, as they come.
+//! Reads rows of one side or both at once and has something see each: its hash and its bytes, as they come.
 
+use std::array::from_fn;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -40,19 +41,19 @@ pub enum Cut {
     Segments,
 }
 
-/// Reads the wanted tables of both sides, with the sessions of each; what the sessions' watchers, made by `make` for a
+/// Reads the wanted tables of all sides, with the sessions of each; what the sessions' watchers, made by `make` for a
 /// side, have seen.
-pub fn read<S: Seen>(
-    sides: [&Origin<'_>; 2],
-    wanted: [&[bool]; 2],
+pub fn read<const N: usize, S: Seen>(
+    sides: [&Origin<'_>; N],
+    wanted: [&[bool]; N],
     cut: Cut,
     progress: &dyn Progress,
     make: &(dyn Fn(usize) -> S + Sync),
-) -> Result<[Vec<S>; 2], CompareError> {
+) -> Result<[Vec<S>; N], CompareError> {
     let halt = || sides.iter().for_each(|side| side.holding.halt());
-    let queues = [0, 1].map(|n| Mutex::new(sides[n].plan.units_of(wanted[n])));
+    let queues: [_; N] = from_fn(|n| Mutex::new(sides[n].plan.units_of(wanted[n])));
     let results = std::thread::scope(|scope| {
-        let threads = [0, 1].map(|n| {
+        let threads: [_; N] = from_fn(|n| {
             let (side, queue, halt) = (sides[n], &queues[n], &halt);
             let jobs = side.jobs.min(lock(queue).len());
             let work = move || {
@@ -72,7 +73,7 @@ pub fn read<S: Seen>(
             joined.collect::<Vec<_>>()
         })
     });
-    let (mut seen, mut errors) = ([Vec::new(), Vec::new()], Vec::new());
+    let (mut seen, mut errors) = (from_fn(|_| Vec::new()), Vec::new());
     for (n, results) in results.into_iter().enumerate() {
         for result in results {
             match result {
@@ -221,12 +222,12 @@ impl Seen for Sums {
     }
 }
 
-/// The sums of the wanted tables of both sides.
-pub fn sums(
-    sides: [&Origin<'_>; 2],
-    wanted: [&[bool]; 2],
+/// The sums of the wanted tables of all sides.
+pub fn sums<const N: usize>(
+    sides: [&Origin<'_>; N],
+    wanted: [&[bool]; N],
     progress: &dyn Progress,
-) -> Result<[Vec<Tally>; 2], CompareError> {
+) -> Result<[Vec<Tally>; N], CompareError> {
     let seen = read(sides, wanted, Cut::Units, progress, &|n| Sums {
         tables: vec![Tally::default(); sides[n].plan.tables.len()],
         table: 0,

@@ -1,0 +1,571 @@
+//! The nightly run: everything that a profile asks for, one step after the other, each of them timed, and all of it on
+//! record. A step that fails keeps those from running that rely on it, or that would remove what may be needed now.
+
+mod anomaly;
+mod hooks;
+mod lock;
+mod log;
+mod past;
+mod preflight;
+mod report;
+mod steps;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::dump::{DumpError, DumpOptions};
+use crate::pg::Settings;
+use crate::pg::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::repo::{Level, Outcome, RepoError, Repository, RunRecord};
+
+use super::config::{Config, PlaceError, Profile};
+use super::exit::Exit;
+use super::metrics;
+use super::notify::{Channel, Event};
+
+pub use anomaly::{overdue, span};
+pub use lock::LockError;
+pub use past::{Past, PastRun};
+pub use report::{Database, Details, Report, Step, StepReport};
+
+use lock::Lock;
+use log::{Log, Logged};
+
+/// Which steps.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Only these; all if there are none.
+    pub only: BTreeSet<Step>,
+    /// Not these.
+    pub skip: BTreeSet<Step>,
+}
+
+impl Choice {
+    fn has(&self, step: Step) -> bool {
+        (self.only.is_empty() || self.only.contains(&step)) && !self.skip.contains(&step)
+    }
+}
+
+/// Why a step broke off, and how the command ends because of it.
+#[derive(Debug)]
+pub struct Broken {
+    exit: Exit,
+    message: String,
+}
+
+impl Broken {
+    fn failed(message: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Failed,
+            message: message.into(),
+        }
+    }
+
+    fn from_error(error: impl std::fmt::Display) -> Self {
+        Self::failed(error.to_string())
+    }
+
+    fn from_repo(error: RepoError) -> Self {
+        Self {
+            exit: Exit::from(&error),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<RepoError> for Broken {
+    fn from(error: RepoError) -> Self {
+        Self::from_repo(error)
+    }
+}
+
+impl From<DumpError> for Broken {
+    fn from(error: DumpError) -> Self {
+        match error {
+            DumpError::Repo(error) => Self::from_repo(error),
+            error => Self::from_error(error),
+        }
+    }
+}
+
+impl From<PlaceError> for Broken {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Repository(error) => Self::from_repo(error),
+            error => Self {
+                exit: Exit::Usage,
+                message: error.to_string(),
+            },
+        }
+    }
+}
+
+/// What all steps have in common.
+struct Night<'a> {
+    profile: &'a Profile,
+    interrupt: &'a Interrupt,
+    progress: &'a dyn Progress,
+    log: &'a Log,
+    path: Option<OsString>,
+    /// Whether the deadline has passed.
+    expired: &'a AtomicBool,
+}
+
+/// How a step ended, where it did not break off.
+#[derive(Debug)]
+struct Done {
+    exit: Exit,
+    summary: String,
+    error: Option<String>,
+}
+
+impl Done {
+    fn well(summary: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Done,
+            summary: summary.into(),
+            error: None,
+        }
+    }
+}
+
+/// Runs a profile. An error only where the configuration does not make one: everything else is in the report, has been
+/// told to those who are to be told, and is in the metrics.
+pub fn run(
+    config: &Config,
+    profile: &Profile,
+    channels: &[Channel],
+    choice: &Choice,
+    interrupt: &Interrupt,
+    progress: &dyn Progress,
+) -> Report {
+    let began = Instant::now();
+    let mut record = RunRecord::begin("run");
+    record.profile = Some(profile.name.clone());
+    let log = Log::default();
+    let expired = AtomicBool::new(false);
+    let night = Night {
+        profile,
+        interrupt,
+        progress,
+        log: &log,
+        path: std::env::var_os("PATH"),
+        expired: &expired,
+    };
+    let mut run = Run {
+        night: &night,
+        choice,
+        details: Details::default(),
+        exit: Exit::Done,
+        error: None,
+        clock_wrong: false,
+        stored: None,
+    };
+    let deadline = profile.deadline;
+    let mut repo = None;
+    under_deadline(deadline, interrupt, &expired, || {
+        match Lock::take(profile) {
+            Ok(_lock) => {
+                tell(channels, &Event::start(profile, &record), &night, &mut run);
+                repo = run.all(&record);
+            }
+            Err(error) => {
+                let held = matches!(error, LockError::Held { .. });
+                let exit = if held { Exit::Busy } else { Exit::Failed };
+                let message = error.to_string();
+                run.step(Step::Preflight, |_| Err(Broken { exit, message }));
+                repo = profile.repository.open().ok();
+            }
+        }
+    });
+    record.finished = crate::clock::now();
+    let mut report = run.report(&record, began.elapsed());
+    if let Some(command) = &profile.hooks.after
+        && choice.has(Step::After)
+    {
+        let document = serde_json::to_vec(&report).unwrap_or_default();
+        let environment = hook_environment(profile, report.outcome.word());
+        let timeout = profile.hooks.timeout;
+        run.step(Step::After, |_| {
+            // What stopped the run must not keep it from being told.
+            let go_on = Interrupt::default();
+            let said = hooks::run(command, &document, &environment, timeout, &go_on);
+            said.map(Done::well).map_err(Broken::failed)
+        });
+        report = run.report(&record, began.elapsed());
+    }
+    if let Some(repo) = &repo {
+        run.keep(repo, &mut record, &report);
+    }
+    if choice.has(Step::Notify) {
+        tell(channels, &Event::end(&report), &night, &mut run);
+    }
+    if choice.has(Step::Metrics) {
+        let result = metrics::publish(config, profile, &report, repo.as_ref());
+        match result {
+            Ok(None) => {}
+            Ok(Some(summary)) => run.step(Step::Metrics, |_| Ok(Done::well(summary))),
+            Err(message) => run.step(Step::Metrics, |_| Err(Broken::failed(message))),
+        }
+    }
+    run.report(&record, began.elapsed())
+}
+
+/// Does something, and raises the interrupt when its time is over.
+fn under_deadline(
+    deadline: Option<Duration>,
+    interrupt: &Interrupt,
+    expired: &AtomicBool,
+    work: impl FnOnce(),
+) {
+    let Some(deadline) = deadline else {
+        return work();
+    };
+    thread::scope(|scope| {
+        let (done, over) = channel::<()>();
+        scope.spawn(move || {
+            if over.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
+                expired.store(true, Ordering::Relaxed);
+                interrupt.raise();
+            }
+        });
+        work();
+        drop(done);
+    });
+}
+
+/// Tells all who want to know of it.
+fn tell(channels: &[Channel], event: &Event, night: &Night<'_>, run: &mut Run<'_>) {
+    let mut told = Vec::new();
+    let mut failed = Vec::new();
+    for channel in channels.iter().filter(|channel| channel.wants(event)) {
+        match channel.send(event) {
+            Ok(()) => told.push(channel.name().to_owned()),
+            Err(error) => failed.push(format!("{}: {error}", channel.name())),
+        }
+    }
+    for error in &failed {
+        night.progress.note(&format!("not told: {error}"));
+    }
+    if event.is_start() {
+        // That it begins is not worth a step; that it could not be told is.
+        for error in failed {
+            night.log.add(Level::Warning, Step::Notify, error);
+        }
+        return;
+    }
+    if told.is_empty() && failed.is_empty() {
+        return;
+    }
+    run.step(Step::Notify, |_| {
+        let summary = match told.is_empty() {
+            true => "nobody".to_owned(),
+            false => told.join(", "),
+        };
+        Ok(Done {
+            exit: if failed.is_empty() {
+                Exit::Done
+            } else {
+                Exit::Partly
+            },
+            summary,
+            error: (!failed.is_empty()).then(|| failed.join("\n")),
+        })
+    });
+}
+
+fn hook_environment<'a>(profile: &'a Profile, outcome: &'a str) -> [(&'a str, &'a str); 2] {
+    [
+        ("PGTIDE_PROFILE", &profile.name),
+        ("PGTIDE_OUTCOME", outcome),
+    ]
+}
+
+/// A run as far as it has come.
+struct Run<'a> {
+    night: &'a Night<'a>,
+    choice: &'a Choice,
+    details: Details,
+    exit: Exit,
+    /// What went wrong first.
+    error: Option<String>,
+    /// Nothing may be removed by this clock.
+    clock_wrong: bool,
+    /// What tonight's dump has stored.
+    stored: Option<steps::Stored>,
+}
+
+impl Run<'_> {
+    /// Does a step, and takes down how it went.
+    fn step(&mut self, step: Step, work: impl FnOnce(&mut Self) -> Result<Done, Broken>) {
+        let began = Instant::now();
+        let (exit, summary, error) = match work(self) {
+            Ok(done) => (done.exit, done.summary, done.error),
+            Err(broken) => {
+                let late = self.night.expired.load(Ordering::Relaxed);
+                let message = match self.night.profile.deadline.filter(|_| late) {
+                    Some(deadline) => format!(
+                        "stopped, as the deadline of {} has passed\nhint: give the profile a later deadline, or the dump more jobs",
+                        span(deadline)
+                    ),
+                    None => broken.message,
+                };
+                (broken.exit, String::new(), Some(message))
+            }
+        };
+        let outcome = exit.outcome();
+        let level = match outcome {
+            Outcome::Done => Level::Info,
+            Outcome::Partly => Level::Warning,
+            Outcome::Failed => Level::Error,
+        };
+        let said = error.as_deref().filter(|_| outcome != Outcome::Done);
+        self.night.log.add(level, step, said.unwrap_or(&summary));
+        if exit != Exit::Done && self.error.is_none() {
+            let what = error.as_deref().unwrap_or(&summary);
+            self.error = Some(format!("{step}: {what}"));
+        }
+        self.exit = self.exit.worse(exit);
+        self.details.steps.push(StepReport {
+            step,
+            outcome: Some(outcome),
+            seconds: began.elapsed().as_secs_f64(),
+            summary,
+            error,
+        });
+    }
+
+    /// Takes down that a step is not done, and why.
+    fn skip(&mut self, step: Step, why: &str) {
+        self.night
+            .log
+            .add(Level::Info, step, format!("not done: {why}"));
+        self.details.steps.push(StepReport {
+            step,
+            outcome: None,
+            seconds: 0.0,
+            summary: why.to_owned(),
+            error: None,
+        });
+    }
+
+    /// Whether a step was begun and all of it done.
+    fn did(&self, step: Step) -> bool {
+        let mut steps = self.details.steps.iter();
+        steps.any(|report| report.step == step && report.outcome == Some(Outcome::Done))
+    }
+
+    fn begun(&self, step: Step) -> bool {
+        let mut steps = self.details.steps.iter();
+        steps.any(|report| report.step == step && report.outcome.is_some())
+    }
+
+    fn failed(&self, step: Step) -> bool {
+        self.begun(step) && !self.did(step)
+    }
+
+    /// All steps up to the copy. The repository, if it could be opened.
+    fn all(&mut self, record: &RunRecord) -> Option<Repository> {
+        let profile = self.night.profile;
+        let mut ready = None;
+        let mut repo = None;
+        self.step(Step::Preflight, |run| {
+            let opened = profile.repository.open()?;
+            repo = Some(opened.clone());
+            let options = steps::dump_options(run.night)?;
+            let past = Past::load(&opened, &profile.name)?;
+            let late = anomaly::of_times(profile, &past, record.started);
+            run.details.anomalies.extend(late);
+            let found = preflight::look(run.night, &opened, &options, &past)?;
+            for warning in found.warnings {
+                run.night.progress.note(&warning);
+                run.night
+                    .log
+                    .add(Level::Warning, Step::Preflight, &*warning);
+                run.details.anomalies.push(warning);
+            }
+            run.clock_wrong = found.clock_wrong;
+            ready = Some((opened, options, past));
+            Ok(Done {
+                exit: if found.clock_wrong {
+                    Exit::Partly
+                } else {
+                    Exit::Done
+                },
+                error: found
+                    .clock_wrong
+                    .then(|| "the clock of this host is behind".to_owned()),
+                summary: found.summary,
+            })
+        });
+        if let Some(command) = &profile.hooks.before
+            && self.choice.has(Step::Before)
+            && ready.is_some()
+        {
+            self.step(Step::Before, |run| {
+                let document = serde_json::json!({
+                    "profile": profile.name,
+                    "host": record.host,
+                    "started": record.started,
+                    "repository": profile.repository.location,
+                });
+                let document = document.to_string().into_bytes();
+                let environment = hook_environment(profile, "begun");
+                let timeout = profile.hooks.timeout;
+                let said = hooks::run(
+                    command,
+                    &document,
+                    &environment,
+                    timeout,
+                    run.night.interrupt,
+                );
+                said.map(Done::well).map_err(Broken::failed)
+            });
+        }
+        let Some((opened, options, past)) = ready else {
+            return repo;
+        };
+        if self.failed(Step::Before) {
+            self.skip(Step::Dump, "the command before failed");
+            return repo;
+        }
+        self.work(&opened, &options, &past);
+        repo
+    }
+
+    /// The steps on the databases and the repositories.
+    fn work(&mut self, repo: &Repository, options: &DumpOptions, past: &Past) {
+        let profile = self.night.profile;
+        if self.choice.has(Step::Dump) {
+            self.step(Step::Dump, |run| run.dump(repo, options));
+            let odd = anomaly::of_databases(&self.details.databases, past, &profile.anomaly);
+            for anomaly in odd {
+                self.night.progress.note(&anomaly);
+                self.night.log.add(Level::Warning, Step::Dump, &*anomaly);
+                self.details.anomalies.push(anomaly);
+            }
+        }
+        let dumped = self.stored.is_some();
+        let interrupted = self.night.interrupt.raised();
+        let now = crate::clock::now();
+        if let Some(verify) = profile
+            .verify
+            .as_ref()
+            .filter(|_| self.choice.has(Step::Verify))
+        {
+            if !dumped || interrupted {
+                self.skip(Step::Verify, "nothing was dumped");
+            } else if !past.is_due(Step::Verify, verify.every, now) {
+                self.skip(Step::Verify, "not due yet");
+            } else {
+                self.step(Step::Verify, |run| run.verify(repo, verify));
+            }
+        }
+        let keep = profile.keep.as_ref();
+        if let Some(policy) = keep.filter(|_| self.choice.has(Step::Forget)) {
+            match self.why_not_forget() {
+                Some(why) => self.skip(Step::Forget, why),
+                None => {
+                    self.step(Step::Forget, |run| {
+                        let removed = run.forget(repo, policy)?;
+                        run.details.forgotten = removed;
+                        Ok(Done::well(format!("{removed} snapshots removed")))
+                    });
+                    if profile.prune && self.choice.has(Step::Prune) && self.did(Step::Forget) {
+                        self.step(Step::Prune, |run| run.prune(repo));
+                    }
+                }
+            }
+        }
+        if let Some(check) = profile.check.filter(|_| self.choice.has(Step::Check)) {
+            match () {
+                () if self.night.interrupt.raised() => {
+                    self.skip(Step::Check, "the run was stopped")
+                }
+                () if !past.is_due(Step::Check, check.every, now) => {
+                    self.skip(Step::Check, "not due yet");
+                }
+                () => self.step(Step::Check, |run| run.check(repo, check)),
+            }
+        }
+        if let Some(copy) = profile
+            .copy
+            .as_ref()
+            .filter(|_| self.choice.has(Step::Copy))
+        {
+            match () {
+                () if self.night.interrupt.raised() => self.skip(Step::Copy, "the run was stopped"),
+                () if !dumped => self.skip(Step::Copy, "nothing was dumped"),
+                () => self.step(Step::Copy, |run| run.copy(repo, copy)),
+            }
+        }
+    }
+
+    /// Why nothing is forgotten tonight: what is old may be all that there is.
+    fn why_not_forget(&self) -> Option<&'static str> {
+        match () {
+            () if self.clock_wrong => {
+                Some("the clock cannot be right, so nothing is known to be old")
+            }
+            () if self.night.interrupt.raised() => Some("the run was stopped"),
+            () if !self.did(Step::Dump) => Some("not everything was dumped"),
+            () if self.failed(Step::Verify) => Some("the verification failed"),
+            () => None,
+        }
+    }
+
+    /// What was done so far.
+    fn report(&self, record: &RunRecord, took: Duration) -> Report {
+        let profile = self.night.profile;
+        let settings: Option<Settings> = profile.source.settings().ok();
+        Report {
+            profile: profile.name.clone(),
+            host: record.host.clone(),
+            user: record.user.clone(),
+            source: settings.map_or_else(
+                || profile.source.name.clone(),
+                |settings| format!("{}:{}", settings.host_name(), settings.port()),
+            ),
+            repository: profile.repository.location.clone(),
+            started: record.started,
+            finished: record.finished,
+            seconds: took.as_secs_f64(),
+            outcome: self.exit.outcome(),
+            exit: self.exit,
+            code: self.exit as u8,
+            error: self.error.clone(),
+            details: self.details.clone(),
+            log: self.night.log.lines(),
+        }
+    }
+
+    /// Stores the record of the run.
+    fn keep(&mut self, repo: &Repository, record: &mut RunRecord, report: &Report) {
+        record.outcome = report.outcome;
+        record.exit = report.code;
+        record.error = report.error.clone();
+        record.snapshots = report.snapshots();
+        record.target = Some(report.source.clone());
+        record.details = serde_json::to_value(&report.details).unwrap_or_default();
+        record.log = report.log.clone();
+        if let Err(error) = repo.record_run(record) {
+            let text = format!("the history of the repository does not have this run: {error}");
+            self.night.progress.note(&text);
+            self.night.log.add(Level::Warning, Step::After, text);
+        }
+    }
+}
+
+/// A step's watcher.
+fn watch<'a>(night: &'a Night<'_>, step: Step) -> Logged<'a> {
+    Logged {
+        log: night.log,
+        step,
+        next: night.progress,
+    }
+}

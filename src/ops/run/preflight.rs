@@ -1,0 +1,251 @@
+//! Whether everything is there that a run needs: better known before than in the middle of the night's work.
+
+use jiff::Timestamp;
+
+use crate::dump::DumpOptions;
+use crate::ops::config::{Databases, Profile};
+use crate::ops::retention::TOLERANCE;
+use crate::pg::catalog::quote_literal;
+use crate::pg::pg_dump::PgDump;
+use crate::pg::{Connection, FIRST_DATABASE, Settings, session_options};
+use crate::repo::Repository;
+use crate::store::local_path;
+
+use super::past::Past;
+use super::{Broken, Night};
+
+/// Runs whose additions say how much room is needed.
+const COMPARED: usize = 7;
+/// How much of the source the first dump takes, at most as a rule.
+const FIRST: f64 = 0.5;
+/// With less than this part of what is probably needed, a dump would fill the disk for nothing.
+const HOPELESS: f64 = 0.1;
+
+/// What was found.
+pub struct Found {
+    /// What is worth telling, though the run goes on.
+    pub warnings: Vec<String>,
+    /// The clock of this host cannot be right: nothing may be removed by it.
+    pub clock_wrong: bool,
+    /// In a line.
+    pub summary: String,
+}
+
+/// Looks at the server, the repository and this machine.
+pub fn look(
+    night: &Night<'_>,
+    repo: &Repository,
+    options: &DumpOptions,
+    past: &Past,
+) -> Result<Found, Broken> {
+    let profile = night.profile;
+    let now = crate::clock::now();
+    let mut warnings = Vec::new();
+    let mut conn = connect(&options.settings, profile)?;
+    let version = conn.server_version();
+    PgDump::find(options.pg_dump.as_deref(), options.path.as_deref(), version)
+        .map_err(Broken::from_error)?;
+    warnings.extend(clock_of_server(&mut conn, now)?);
+    let (bytes, missing) = databases(&mut conn, profile)?;
+    if !missing.is_empty() {
+        return Err(Broken::failed(format!(
+            "the server has no database {}\nhint: correct databases in the profile {}",
+            missing.join(", "),
+            profile.name
+        )));
+    }
+    warnings.extend(blocking(&mut conn)?);
+    let clock_wrong = clock_of_host(repo, past, now, &mut warnings)?;
+    room(profile, past, bytes, &mut warnings)?;
+    let server = conn.parameter("server_version").unwrap_or_default();
+    let server = server.split_whitespace().next().unwrap_or_default();
+    Ok(Found {
+        summary: format!(
+            "PostgreSQL {server} at {}:{}, {} to dump",
+            options.settings.host_name(),
+            options.settings.port(),
+            crate::ops::text::bytes(bytes)
+        ),
+        warnings,
+        clock_wrong,
+    })
+}
+
+/// A session in the database that is named, else in the one that every cluster has.
+fn connect(settings: &Settings, profile: &Profile) -> Result<Connection, Broken> {
+    let named = settings.get("dbname").is_some();
+    let settings = match profile.databases {
+        Databases::Connected if !profile.globals => settings.clone(),
+        _ if named => settings.clone(),
+        _ => settings.with_dbname(FIRST_DATABASE),
+    };
+    settings
+        .connect(&session_options())
+        .map_err(Broken::from_error)
+}
+
+fn clock_of_server(conn: &mut Connection, now: Timestamp) -> Result<Option<String>, Broken> {
+    let rows = conn
+        .query("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::int8")
+        .map_err(Broken::from_error)?;
+    let theirs = rows.first().and_then(|row| row.get(0)?.parse().ok());
+    let Some(theirs) = theirs.and_then(|seconds| Timestamp::from_second(seconds).ok()) else {
+        return Ok(None);
+    };
+    let apart = now.duration_since(theirs).abs();
+    Ok((apart > TOLERANCE).then(|| {
+        format!(
+            "the clocks of this host and of the server are {} s apart\nhint: have both set by NTP",
+            apart.as_secs()
+        )
+    }))
+}
+
+/// Bytes of the databases that are to be dumped, and the names of those that are not there.
+fn databases(conn: &mut Connection, profile: &Profile) -> Result<(u64, Vec<String>), Broken> {
+    let rows = conn
+        .query(
+            "SELECT datname, CASE WHEN datallowconn THEN pg_catalog.pg_database_size(oid) ELSE 0 END,
+                    datname = pg_catalog.current_database()
+             FROM pg_catalog.pg_database
+             WHERE pg_catalog.has_database_privilege(oid, 'CONNECT') AND datname <> 'template0'",
+        )
+        .map_err(Broken::from_error)?;
+    let mut bytes = 0;
+    let mut there = Vec::new();
+    for row in &rows {
+        let name = row.get(0).unwrap_or_default();
+        let wanted = match &profile.databases {
+            Databases::Connected => row.get(2) == Some("t"),
+            Databases::Named(names) => names.iter().any(|wanted| wanted == name),
+            Databases::All(excluded) => !excluded.iter().any(|pattern| pattern.matches_name(name)),
+        };
+        if wanted {
+            bytes += row
+                .get(1)
+                .and_then(|bytes| bytes.parse::<u64>().ok())
+                .unwrap_or(0);
+        }
+        there.push(name.to_owned());
+    }
+    let mut missing = Vec::new();
+    if let Databases::Named(names) = &profile.databases {
+        for name in names.iter().filter(|name| !there.contains(name)) {
+            // One that the role may not connect to is there; the dump says why it cannot be.
+            let sql = format!(
+                "SELECT FROM pg_catalog.pg_database WHERE datname = {}",
+                quote_literal(name)
+            );
+            if conn.query(&sql).map_err(Broken::from_error)?.is_empty() {
+                missing.push(name.clone());
+            }
+        }
+    }
+    Ok((bytes, missing))
+}
+
+/// Sessions that hold locks which a dump would wait for, and have for a while.
+fn blocking(conn: &mut Connection) -> Result<Vec<String>, Broken> {
+    let rows = conn
+        .query(
+            "SELECT DISTINCT a.pid, a.usename, a.datname, extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::int8
+             FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+             WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted
+               AND a.xact_start < pg_catalog.clock_timestamp() - interval '10 seconds' AND a.pid <> pg_catalog.pg_backend_pid()
+             ORDER BY 1 LIMIT 5",
+        )
+        .map_err(Broken::from_error)?;
+    let told = rows.iter().map(|row| {
+        let text = |n: usize| row.get(n).unwrap_or("?").to_owned();
+        format!(
+            "session {} (role {}, database {}) has held an exclusive lock for {} s: a dump of its table waits for it",
+            text(0),
+            text(1),
+            text(2),
+            text(3)
+        )
+    });
+    Ok(told.collect())
+}
+
+/// Whether this host's clock is behind what is already in the repository.
+fn clock_of_host(
+    repo: &Repository,
+    past: &Past,
+    now: Timestamp,
+    warnings: &mut Vec<String>,
+) -> Result<bool, Broken> {
+    let newest = repo
+        .snapshots()
+        .map_err(Broken::from_repo)?
+        .list
+        .last()
+        .map(|(_, snapshot)| snapshot.time);
+    let last = past.last().map(|run| run.record.finished);
+    let Some(newest) = newest.max(last) else {
+        return Ok(false);
+    };
+    let ahead = newest.duration_since(now);
+    if ahead <= TOLERANCE {
+        return Ok(false);
+    }
+    warnings.push(format!(
+        "the clock of this host is behind: the repository has something of {}, {} from now. Nothing is removed tonight, as what is old is not known\nhint: set the clock; what was dumped with a wrong one can be removed by pgtide forget",
+        newest.strftime("%F %T UTC"),
+        super::anomaly::span(ahead.unsigned_abs())
+    ));
+    Ok(true)
+}
+
+/// Whether there is room for tonight's dump, where that can be known.
+fn room(
+    profile: &Profile,
+    past: &Past,
+    source_bytes: u64,
+    warnings: &mut Vec<String>,
+) -> Result<(), Broken> {
+    let Some(path) = local_path(&profile.repository.location) else {
+        return Ok(());
+    };
+    let Ok(facts) = rustix::fs::statvfs(&path) else {
+        return Ok(());
+    };
+    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    let added = past
+        .0
+        .iter()
+        .rev()
+        .filter(|run| run.dumped())
+        .take(COMPARED);
+    let most = added
+        .map(|run| {
+            run.details
+                .databases
+                .iter()
+                .map(|one| one.added_bytes)
+                .sum::<u64>()
+        })
+        .max();
+    let needed = match most {
+        Some(most) => most + most / 2,
+        None => (source_bytes as f64 * FIRST) as u64,
+    };
+    let text = crate::ops::text::bytes;
+    if (free as f64) < needed as f64 * HOPELESS {
+        return Err(Broken::failed(format!(
+            "{path}: {} are free, and tonight's dump will probably need {}\nhint: make room, or have less kept: pgtide forget --prune",
+            text(free),
+            text(needed),
+            path = path.display()
+        )));
+    }
+    if free < needed {
+        warnings.push(format!(
+            "{}: {} are free, and tonight's dump may need {}",
+            path.display(),
+            text(free),
+            text(needed)
+        ));
+    }
+    Ok(())
+}

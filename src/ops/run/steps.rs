@@ -1,0 +1,447 @@
+//! The steps on databases and repositories.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use backon::{BlockingRetryable, ConstantBuilder};
+use jiff::tz::TimeZone;
+
+use crate::dump::cluster::{self, ClusterOptions, Members};
+use crate::dump::{self, DumpError, DumpOptions};
+use crate::ops::config::{Check, CopyStep, Databases, VerifyServer, VerifyStep};
+use crate::ops::exit::Exit;
+use crate::ops::retention::{self, Candidate, Policy};
+use crate::ops::text;
+use crate::ops::verified::Summary;
+use crate::repo::{
+    CheckOptions, CopyOptions, Level, PruneOptions, ReadData, Repository, SnapshotId,
+};
+use crate::rows::Effort;
+use crate::schema::statements::RenderOptions;
+use crate::verify::snapshot::{self, Query, Server, VerifyOptions};
+
+use super::report::{Database, Step};
+use super::{Broken, Done, Night, Run, watch};
+
+/// How long is waited between two looks whether the run is to stop.
+const LOOK: Duration = Duration::from_millis(200);
+/// Problems of a check that are named.
+const NAMED: usize = 5;
+
+/// What tonight's dump has stored.
+pub struct Stored {
+    /// The snapshots to be verified: of a cluster the one of the whole.
+    pub heads: Vec<SnapshotId>,
+    /// What the server is known by.
+    pub server: String,
+    /// What was dumped: names of databases, `(cluster)`.
+    pub labels: BTreeSet<String>,
+}
+
+/// How the databases are dumped.
+pub fn dump_options(night: &Night<'_>) -> Result<DumpOptions, Broken> {
+    let profile = night.profile;
+    Ok(DumpOptions {
+        settings: profile.source.settings()?,
+        jobs: profile.jobs,
+        effort: profile.effort,
+        pg_dump: profile.source.pg_dump.clone(),
+        path: night.path.clone(),
+        tags: profile.tags.clone(),
+        lock_wait_timeout: profile.lock_wait_timeout,
+        selection: profile.selection.clone(),
+        role: profile.source.role.clone(),
+        row_security: false,
+        snapshot: None,
+        part: profile.part.clone(),
+        decompress: profile.decompress,
+        statistics: profile.statistics,
+        kindness: profile.kindness.clone(),
+        cluster: None,
+    })
+}
+
+impl Run<'_> {
+    /// Dumps all databases.
+    pub(super) fn dump(
+        &mut self,
+        repo: &Repository,
+        options: &DumpOptions,
+    ) -> Result<Done, Broken> {
+        let profile = self.night.profile;
+        let members = match &profile.databases {
+            Databases::All(exclude) => Members::All(exclude.clone()),
+            Databases::Named(names) => Members::Named(names.clone()),
+            Databases::Connected => Members::Named(vec![options.settings.dbname().to_owned()]),
+        };
+        let done = match profile.globals {
+            true => self.dump_cluster(repo, options, members)?,
+            false => self.dump_each(repo, options, members)?,
+        };
+        if let (Some(term), Some(stored)) = (profile.protect, &self.stored) {
+            let until = term.after(crate::clock::now(), &TimeZone::system());
+            repo.protect(&stored.heads, Some(until))?;
+        }
+        Ok(done)
+    }
+
+    /// Tries again what may succeed then.
+    fn again<T>(&self, work: impl FnMut() -> Result<T, DumpError>) -> Result<T, DumpError> {
+        let (profile, interrupt) = (self.night.profile, self.night.interrupt);
+        let stopped = interrupt.clone();
+        let builder = ConstantBuilder::default()
+            .with_delay(profile.retry_wait)
+            .with_max_times(usize::from(profile.retries));
+        work.retry(builder)
+            .when(|error| error.may_pass() && !interrupt.raised())
+            .notify(|error, wait| {
+                let text = format!("{error}\ntrying again in {wait:?}");
+                self.night.progress.note(&text);
+                self.night.log.add(Level::Warning, Step::Dump, text);
+            })
+            .sleep(move |wait: Duration| {
+                let until = Instant::now() + wait;
+                while Instant::now() < until && !stopped.raised() {
+                    thread::sleep(LOOK.min(wait));
+                }
+            })
+            .call()
+    }
+
+    /// Roles, tablespaces and databases, in a snapshot of the whole.
+    fn dump_cluster(
+        &mut self,
+        repo: &Repository,
+        options: &DumpOptions,
+        databases: Members,
+    ) -> Result<Done, Broken> {
+        let profile = self.night.profile;
+        let wanted = ClusterOptions {
+            databases,
+            role_passwords: profile.role_passwords,
+            pg_dumpall: profile.source.pg_dumpall.clone(),
+        };
+        let progress = watch(self.night, Step::Dump);
+        let report =
+            self.again(|| cluster::run(repo, options, &wanted, self.night.interrupt, &progress))?;
+        self.details.databases = report.databases.iter().map(Database::from).collect();
+        let failed = report.failed.iter();
+        let failed = failed.map(|(name, error)| Database::failed(name.clone(), error.clone()));
+        self.details.databases.extend(failed);
+        self.stored = Some(Stored {
+            heads: vec![report.id],
+            server: report.snapshot.source.server(),
+            labels: [report.snapshot.label().to_owned()].into(),
+        });
+        Ok(self.dumped(&report.skipped))
+    }
+
+    /// Databases, each in a snapshot of its own. One that fails does not keep the others from being dumped.
+    fn dump_each(
+        &mut self,
+        repo: &Repository,
+        options: &DumpOptions,
+        members: Members,
+    ) -> Result<Done, Broken> {
+        let names = match members {
+            Members::Named(names) => names,
+            members => {
+                let mut conn = cluster::connect(options)?.1;
+                cluster::names(&mut conn, &members, &mut Vec::new())?
+            }
+        };
+        let progress = watch(self.night, Step::Dump);
+        let mut stored: Option<Stored> = None;
+        let mut first = None;
+        for name in names {
+            let options = DumpOptions {
+                settings: options.settings.with_dbname(&name),
+                ..options.clone()
+            };
+            match self.again(|| dump::run(repo, &options, self.night.interrupt, &progress)) {
+                Ok(report) => {
+                    self.details.databases.push(Database::from(&report));
+                    let stored = stored.get_or_insert_with(|| Stored {
+                        heads: Vec::new(),
+                        server: report.snapshot.source.server(),
+                        labels: BTreeSet::new(),
+                    });
+                    stored.heads.push(report.id);
+                    stored.labels.insert(name);
+                }
+                Err(error) => {
+                    let failed = Database::failed(name.clone(), error.to_string());
+                    self.details.databases.push(failed);
+                    // What concerns the repository, or the run, concerns all of them.
+                    let all = matches!(error, DumpError::Repo(_)) || self.night.interrupt.raised();
+                    first.get_or_insert(error);
+                    if all {
+                        break;
+                    }
+                }
+            }
+        }
+        self.stored = stored;
+        match first {
+            Some(error) if self.stored.is_none() => Err(error.into()),
+            _ => Ok(self.dumped(&[])),
+        }
+    }
+
+    /// How the dump ended.
+    fn dumped(&self, skipped: &[String]) -> Done {
+        let databases = &self.details.databases;
+        let there = databases.iter().filter(|one| one.snapshot.is_some());
+        let sum = |of: fn(&Database) -> u64| there.clone().map(of).sum::<u64>();
+        let mut wrong: Vec<String> = (databases.iter())
+            .filter_map(|one| {
+                Some(format!(
+                    "{} was not dumped: {}",
+                    one.database,
+                    one.error.as_ref()?
+                ))
+            })
+            .collect();
+        let own = databases.iter().flat_map(|one| {
+            let skipped = one.skipped.iter();
+            skipped.map(|text| format!("{}: {text}", one.database))
+        });
+        let left_out: BTreeSet<String> = own.chain(skipped.iter().cloned()).collect();
+        wrong.extend(left_out);
+        Done {
+            exit: if wrong.is_empty() {
+                Exit::Done
+            } else {
+                Exit::Partly
+            },
+            summary: format!(
+                "{}, {} rows, {} read, {} added",
+                text::plural(there.clone().count() as u64, "database", "databases"),
+                text::count(sum(|one| one.rows)),
+                text::bytes(sum(|one| one.source_bytes)),
+                text::bytes(sum(|one| one.added_bytes)),
+            ),
+            error: (!wrong.is_empty()).then(|| wrong.join("\n")),
+        }
+    }
+
+    /// Restores what was dumped, and compares it.
+    pub(super) fn verify(&mut self, repo: &Repository, step: &VerifyStep) -> Result<Done, Broken> {
+        let heads = self.stored.iter().flat_map(|stored| stored.heads.clone());
+        let heads: Vec<SnapshotId> = heads.collect();
+        let profile = self.night.profile;
+        let pg_dump = match &step.server {
+            VerifyServer::Source(source) => source.pg_dump.clone(),
+            VerifyServer::Ephemeral => profile.source.pg_dump.clone(),
+        };
+        let options = VerifyOptions {
+            server: match &step.server {
+                VerifyServer::Source(source) => Server::There(Box::new(source.settings()?)),
+                VerifyServer::Ephemeral => Server::Ephemeral(None),
+            },
+            jobs: step.jobs,
+            pg_dump,
+            path: self.night.path.clone(),
+            lock_wait_timeout: profile.lock_wait_timeout,
+            render: RenderOptions::default(),
+            sample: step.sample,
+            queries: (step.queries.iter())
+                .map(|query| Query {
+                    database: query.database.as_ref().map(|name| name.0.clone()),
+                    sql: query.sql.0.clone(),
+                    expect: query.expect.as_ref().map(|expected| expected.0.clone()),
+                })
+                .collect(),
+            rto: step.rto,
+            keep: false,
+        };
+        let progress = watch(self.night, Step::Verify);
+        let mut all: Option<Summary> = None;
+        for id in heads {
+            let (id, snapshot) = repo.find(&id.to_string())?;
+            let interrupt = self.night.interrupt;
+            let report = snapshot::run(repo, id, &snapshot, &options, interrupt, &progress)
+                .map_err(Broken::from_error)?;
+            let one = Summary::from(&report);
+            match &mut all {
+                None => all = Some(one),
+                Some(all) => all.add(one),
+            }
+        }
+        let Some(found) = all else {
+            return Ok(Done::well("nothing to verify"));
+        };
+        let wrong: Vec<String> = (found.databases.iter())
+            .filter(|one| !one.equal)
+            .map(|one| format!("{}:\n  {}", one.database, one.wrong.join("\n  ")))
+            .collect();
+        let done = Done {
+            exit: match (found.equal, found.in_time) {
+                (false, _) => Exit::Difference,
+                (true, false) => Exit::Partly,
+                (true, true) => Exit::Done,
+            },
+            summary: found.line(),
+            error: (!wrong.is_empty()).then(|| {
+                format!(
+                    "what was restored is not what the snapshot says\n{}",
+                    wrong.join("\n")
+                )
+            }),
+        };
+        self.details.verified = Some(found);
+        Ok(done)
+    }
+
+    /// Removes what is not to stay of the snapshots that tonight's are of a kind with. Their number.
+    pub(super) fn forget(&self, repo: &Repository, policy: &Policy) -> Result<u64, Broken> {
+        let inventory = repo.inventory()?;
+        let now = crate::clock::now();
+        let candidates = Candidate::of(&inventory);
+        let wanted = |candidate: &Candidate| self.is_of_kind(candidate);
+        let plans = retention::plan(policy, &candidates, wanted, now, &TimeZone::system());
+        let goes: Vec<SnapshotId> = (plans.into_iter())
+            .flat_map(|plan| plan.verdicts)
+            .filter(|verdict| verdict.reasons.is_empty())
+            .map(|verdict| verdict.id)
+            .collect();
+        Ok(repo.forget(&goes)?.len() as u64)
+    }
+
+    /// Whether a snapshot is one of this profile: of the same server and databases, with its tags.
+    fn is_of_kind(&self, candidate: &Candidate) -> bool {
+        let tags = &self.night.profile.tags;
+        self.stored.as_ref().is_some_and(|stored| {
+            candidate.group.server == stored.server
+                && stored.labels.contains(&candidate.group.label)
+                && tags.iter().all(|tag| candidate.tags.contains(tag))
+        })
+    }
+
+    /// Frees what nothing needs.
+    pub(super) fn prune(&self, repo: &Repository) -> Result<Done, Broken> {
+        let report = repo.prune(PruneOptions::default(), &|_| ())?;
+        for note in &report.notes {
+            self.night.log.add(Level::Info, Step::Prune, &**note);
+        }
+        let mut summary = format!("{} freed", text::bytes(report.deleted.bytes));
+        if report.waiting.packs > 0 {
+            summary += &format!(
+                ", {} wait for other sessions to end",
+                text::bytes(report.waiting.bytes)
+            );
+        }
+        Ok(Done::well(summary))
+    }
+
+    /// Checks the repository.
+    pub(super) fn check(&self, repo: &Repository, check: Check) -> Result<Done, Broken> {
+        let read_data = match check.percent {
+            None => ReadData::None,
+            Some(percent) if percent >= 100.0 => ReadData::All,
+            Some(percent) => ReadData::Percent(percent),
+        };
+        let report = repo.check(CheckOptions { read_data }, &|_| ())?;
+        let problems = &report.problems;
+        let mut wrong: Vec<String> = problems
+            .iter()
+            .take(NAMED)
+            .map(ToString::to_string)
+            .collect();
+        if problems.len() > NAMED {
+            wrong.push(format!("and {} more", problems.len() - NAMED));
+        }
+        Ok(Done {
+            exit: if wrong.is_empty() {
+                Exit::Done
+            } else {
+                Exit::Difference
+            },
+            summary: format!(
+                "{}, {} of {} read, {}",
+                text::plural(report.snapshots, "snapshot", "snapshots"),
+                text::bytes(report.read_bytes),
+                text::bytes(report.bytes),
+                match problems.len() as u64 {
+                    0 => "no damage".to_owned(),
+                    n => text::plural(n, "problem", "problems"),
+                }
+            ),
+            error: (!wrong.is_empty()).then(|| {
+                format!(
+                    "the repository is damaged\n{}\nhint: pgtide repair mends what can be mended",
+                    wrong.join("\n")
+                )
+            }),
+        })
+    }
+
+    /// Copies what the second repository does not have yet, and removes there what is not to stay.
+    pub(super) fn copy(&mut self, repo: &Repository, step: &CopyStep) -> Result<Done, Broken> {
+        let target = step.to.open()?;
+        let there = target.inventory()?;
+        // What the second repository has forgotten is not brought back.
+        let newest = (Candidate::of(&there).iter())
+            .filter(|candidate| self.is_of_kind(candidate))
+            .map(|candidate| candidate.time)
+            .max();
+        let mut ids: Vec<SnapshotId> = (Candidate::of(&repo.inventory()?).iter())
+            .filter(|candidate| self.is_of_kind(candidate))
+            .filter(|candidate| newest.is_none_or(|newest| candidate.time > newest))
+            .map(|candidate| candidate.id)
+            .collect();
+        let tonight = self.stored.iter().flat_map(|stored| &stored.heads);
+        ids.extend(tonight);
+        let ids: Vec<SnapshotId> = ids
+            .into_iter()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        let options = CopyOptions {
+            jobs: self
+                .night
+                .profile
+                .jobs
+                .unwrap_or_else(crate::repo::default_jobs),
+            effort: Effort::Default,
+        };
+        let progress = watch(self.night, Step::Copy);
+        let report = repo.copy_to(&target, &ids, &options, self.night.interrupt, &progress)?;
+        let copied = report.copied.iter().filter_map(|copied| copied.stored);
+        let (mut number, mut bytes) = (0, 0);
+        for stored in copied {
+            number += 1;
+            bytes += stored.new_bytes;
+        }
+        self.details.copied = number;
+        let mut summary = format!(
+            "{}, {} added to {}",
+            text::plural(number, "snapshot", "snapshots"),
+            text::bytes(bytes),
+            step.to.location
+        );
+        let failed: Vec<String> = (report.failed.iter())
+            .map(|(id, error)| format!("{id:.12} was not copied: {error}"))
+            .collect();
+        if let Some(policy) = &step.keep
+            && failed.is_empty()
+            && self.why_not_forget().is_none()
+        {
+            let removed = self.forget(&target, policy)?;
+            summary += &format!(", {} removed", text::plural(removed, "old one", "old ones"));
+            if self.night.profile.prune {
+                target.prune(PruneOptions::default(), &|_| ())?;
+            }
+        }
+        Ok(Done {
+            exit: if failed.is_empty() {
+                Exit::Done
+            } else {
+                Exit::Partly
+            },
+            summary,
+            error: (!failed.is_empty()).then(|| failed.join("\n")),
+        })
+    }
+}
