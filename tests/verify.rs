@@ -26,10 +26,13 @@ fn verify(repo: &Repo, server: &Server, id: &str, options: &[&str]) -> Done {
     finish(command)
 }
 
-/// No scratch database is left.
-fn assert_clean(server: &Server) {
-    let left = "SELECT datname FROM pg_database WHERE datname LIKE 'pgtide_verify_%'";
-    assert_eq!(server.psql("postgres", &["-c", left]).trim(), "");
+/// No scratch database of a snapshot is left.
+fn assert_clean(server: &Server, id: &str) {
+    let left = format!(
+        "SELECT datname FROM pg_database WHERE datname LIKE 'pgtide_verify_{}_%'",
+        &id[..8]
+    );
+    assert_eq!(server.psql("postgres", &["-c", &left]).trim(), "");
 }
 
 fn one_of_everything(version: &'static str) {
@@ -54,7 +57,7 @@ fn one_of_everything(version: &'static str) {
     let history = repo.local(&["history", "--json"]).expect(0).json();
     assert_eq!(history["runs"][0]["command"], "verify");
     assert_eq!(history["runs"][0]["snapshots"][0], id.as_str());
-    assert_clean(&server);
+    assert_clean(&server, &id);
 }
 
 #[test]
@@ -240,7 +243,6 @@ fn a_value_that_was_changed_with_all_its_checksums_is_found() {
             "{}",
             found.stdout
         );
-        assert_clean(&server);
     }
 }
 
@@ -289,7 +291,7 @@ fn queries_of_the_user_are_asked_and_time_is_taken() {
         .json();
     let sampled = &report["databases"][0]["sampled"];
     assert!(sampled["blocks"].as_u64().unwrap() > 0, "{report:#}");
-    assert_clean(&server);
+    assert_clean(&server, &id);
 }
 
 #[test]
@@ -316,7 +318,7 @@ fn what_the_server_lacks_is_said_and_nothing_is_left_there() {
     repo.local(&["verify", &id])
         .expect(2)
         .says(&["no server to restore on", "--ephemeral"]);
-    assert_clean(&server);
+    assert_clean(&server, &id);
 }
 
 #[test]
@@ -325,7 +327,9 @@ fn a_throw_away_server_needs_nothing_of_the_source() {
         return;
     };
     let server = TestServer::start(&programs, "");
-    server.psql("CREATE ROLE shop LOGIN; CREATE DATABASE shop OWNER shop; CREATE DATABASE other");
+    server.psql("CREATE ROLE shop LOGIN");
+    server.psql("CREATE DATABASE shop OWNER shop");
+    server.psql("CREATE DATABASE other");
     server.psql_in(
         "shop",
         "CREATE TABLE t AS SELECT generate_series(1, 1000) n; ALTER TABLE t OWNER TO shop",

@@ -149,7 +149,7 @@ impl Repository {
     /// check.
     pub fn runs(&self, most: usize) -> Result<Vec<(ObjectId, RunRecord)>, RepoError> {
         let mut listed = self.store.list(PREFIX)?;
-        listed.sort_by(|a, b| b.modified.cmp(&a.modified));
+        listed.sort_by_key(|object| std::cmp::Reverse(object.modified));
         let names: Vec<(ObjectId, String)> = listed
             .into_iter()
             .filter_map(|object| {

@@ -145,12 +145,16 @@ impl Problems<'_> {
 }
 
 fn problem(text: &str, span: Range<usize>, message: String) -> Problem {
-    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let floor = |at: usize| {
+        let mut places = (0..=at.min(text.len())).rev();
+        places.find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+    };
+    let start = floor(span.start);
     let before = &text[..start];
     let begin = before.rfind('\n').map_or(0, |at| at + 1);
     let line = text[begin..].lines().next().unwrap_or_default();
     let column = before[begin..].chars().count() + 1;
-    let end = text.floor_char_boundary(span.end.clamp(start, text.len()));
+    let end = floor(span.end.max(start));
     let meant = text[start..end].lines().next().unwrap_or_default();
     Problem {
         line: before.matches('\n').count() + 1,

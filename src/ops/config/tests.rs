@@ -175,15 +175,18 @@ fn the_starter_is_right_as_it_stands() {
             Databases::Named(names) => assert_eq!(*names, databases),
             _ => assert!(databases.is_empty()),
         }
-        // What is commented out is right, too.
+        // What is commented out is right, too: keys and tables, not prose.
+        let is_key = |line: &str| {
+            let word = line.split(" = ").next().unwrap_or_default();
+            line.starts_with('[') || line.contains(" = ") && !word.contains(' ')
+        };
         let all: String = text
             .lines()
             .map(|line| {
                 line.strip_prefix("# ")
-                    .filter(|l| l.contains(" = ") || l.starts_with('['))
+                    .filter(|line| is_key(line))
                     .unwrap_or(line)
             })
-            .filter(|line| !line.starts_with("options") || line.contains('='))
             .fold(String::new(), |all, line| all + line + "\n");
         if databases.is_empty() {
             let config = Config::parse(Path::new("/etc/pgtide/pgtide.toml"), all.clone());

@@ -5,7 +5,7 @@ use crate::ops::config::{Databases, Profile, Source};
 use crate::ops::retention::TOLERANCE;
 use crate::ops::run::span;
 use crate::ops::text;
-use crate::pg::pg_dump::PgDump;
+use crate::pg::pg_dump::{PgDump, PgDumpall};
 use crate::pg::{Connection, Error, FIRST_DATABASE, session_options};
 
 /// The oldest server that can be dumped.
@@ -93,6 +93,13 @@ pub fn source(profile: &Profile, found: &mut Findings) -> Option<Facts> {
         Ok(program) => found.fine(format!("pg_dump {} is there: {program}", program.major())),
         Err(error) => found.error(error),
     }
+    if profile.globals {
+        let explicit = profile.source.pg_dumpall.as_deref();
+        match PgDumpall::find(explicit, path.as_deref(), version) {
+            Ok(program) => found.fine(format!("pg_dumpall {} is there", program.major())),
+            Err(error) => found.error(error),
+        }
+    }
     let mut facts = Facts {
         version,
         ..Facts::default()
@@ -141,7 +148,7 @@ fn settings(conn: &mut Connection, found: &mut Findings) -> Result<(), Error> {
         conn,
         "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::int8",
     )?;
-    let apart = (crate::clock::now().as_second() - theirs).unsigned_abs();
+    let apart = (jiff::Timestamp::now().as_second() - theirs).unsigned_abs();
     if apart > TOLERANCE.unsigned_abs().as_secs() {
         found.warn(
             format!("its clock and this one are {apart} s apart"),

@@ -102,11 +102,14 @@ pub fn overdue(last: Timestamp, every: Duration, now: Timestamp) -> Option<Durat
 /// A time for people, as far as it matters.
 pub fn span(time: Duration) -> String {
     let seconds = time.as_secs();
+    let rounded = |unit: u64| (seconds + unit / 2) / unit;
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
+        120..7200 => format!("{} min", rounded(60)),
+        7200..86_400 => format!("{} h", rounded(3600)),
+        86_400 => "1 d".to_owned(),
+        86_401..172_800 => format!("{} h", rounded(3600)),
+        _ => format!("{} d", rounded(86_400)),
     }
 }
 
@@ -139,7 +142,7 @@ mod tests {
     fn database(rows: u64, source_bytes: u64, seconds: f64) -> Database {
         Database {
             database: "shop".into(),
-            snapshot: Some(Hex([7; 32]).into()),
+            snapshot: Some(Hex([7; 32])),
             rows,
             source_bytes,
             added_bytes: 0,

@@ -3,10 +3,13 @@
 //! The lock is one of the operating system on a small file, which is given up by the kernel however the process ends. Two
 //! hosts that run one profile do no harm: the repository bears many writers.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::ops::config::Profile;
 
@@ -69,9 +72,9 @@ impl Lock {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(io)?;
-        match file.try_lock() {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+            Err(Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
                 // Who it is only makes the message better.
                 let _ = file.read_to_string(&mut holder);
@@ -80,7 +83,7 @@ impl Lock {
                     holder: holder.trim().to_owned(),
                 });
             }
-            Err(TryLockError::Error(error)) => return Err(io(error)),
+            Err(error) => return Err(io(error.into())),
         }
         let now = crate::clock::now().strftime("%F %T UTC");
         let holder = format!("process {}, since {now}\n", std::process::id());

@@ -6,7 +6,7 @@ use crate::dump::DumpOptions;
 use crate::ops::config::{Databases, Profile};
 use crate::ops::retention::TOLERANCE;
 use crate::pg::catalog::quote_literal;
-use crate::pg::pg_dump::PgDump;
+use crate::pg::pg_dump::{PgDump, PgDumpall};
 use crate::pg::{Connection, FIRST_DATABASE, Settings, session_options};
 use crate::repo::Repository;
 use crate::store::local_path;
@@ -45,7 +45,11 @@ pub fn look(
     let version = conn.server_version();
     PgDump::find(options.pg_dump.as_deref(), options.path.as_deref(), version)
         .map_err(Broken::from_error)?;
-    warnings.extend(clock_of_server(&mut conn, now)?);
+    if profile.globals {
+        let explicit = profile.source.pg_dumpall.as_deref();
+        PgDumpall::find(explicit, options.path.as_deref(), version).map_err(Broken::from_error)?;
+    }
+    warnings.extend(clock_of_server(&mut conn)?);
     let (bytes, missing) = databases(&mut conn, profile)?;
     if !missing.is_empty() {
         return Err(Broken::failed(format!(
@@ -84,7 +88,7 @@ fn connect(settings: &Settings, profile: &Profile) -> Result<Connection, Broken>
         .map_err(Broken::from_error)
 }
 
-fn clock_of_server(conn: &mut Connection, now: Timestamp) -> Result<Option<String>, Broken> {
+fn clock_of_server(conn: &mut Connection) -> Result<Option<String>, Broken> {
     let rows = conn
         .query("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::int8")
         .map_err(Broken::from_error)?;
@@ -92,7 +96,7 @@ fn clock_of_server(conn: &mut Connection, now: Timestamp) -> Result<Option<Strin
     let Some(theirs) = theirs.and_then(|seconds| Timestamp::from_second(seconds).ok()) else {
         return Ok(None);
     };
-    let apart = now.duration_since(theirs).abs();
+    let apart = Timestamp::now().duration_since(theirs).abs();
     Ok((apart > TOLERANCE).then(|| {
         format!(
             "the clocks of this host and of the server are {} s apart\nhint: have both set by NTP",

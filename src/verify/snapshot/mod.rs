@@ -173,7 +173,7 @@ pub enum VerifyError {
         database: String,
         /// What.
         #[source]
-        source: RestoreError,
+        source: Box<RestoreError>,
     },
     /// The restored database could not be read.
     #[error("the restored database could not be compared: {0}")]
@@ -471,8 +471,10 @@ impl Run<'_> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
+        // As a user would ask them: with a search path.
+        let session = crate::pg::session_options().with("search_path", "\"$user\", public");
         let mut conn = settings
-            .connect(&crate::pg::session_options())
+            .connect(&session)
             .map_err(server("could not connect to the restored database"))?;
         let registration = self.interrupt.register(conn.cancel_token());
         let answers = wanted.into_iter().map(|query| {
@@ -517,5 +519,8 @@ impl<E: Into<VerifyError>> From<E> for Stop {
 
 fn refused(opened: &Opened) -> impl FnOnce(RestoreError) -> VerifyError + use<> {
     let database = opened.snapshot.source.database.clone();
-    move |source| VerifyError::Refused { database, source }
+    move |source| VerifyError::Refused {
+        database,
+        source: Box::new(source),
+    }
 }

@@ -71,7 +71,11 @@ pub fn look(
                 .read(&block.id, &mut decoder, &mut scratch, &mut payload);
             match read {
                 Ok(_) => {}
-                Err(error @ (RepoError::Damaged { .. } | RepoError::MissingBlock { .. })) => {
+                Err(
+                    error @ (RepoError::Damaged { .. }
+                    | RepoError::DamagedBlock { .. }
+                    | RepoError::MissingBlock { .. }),
+                ) => {
                     sampled.damaged.push(format!("{name}: {error}"));
                     continue;
                 }

@@ -312,7 +312,7 @@ pub(super) fn restore_globals(
 fn cluster(source: restore::RestoreError) -> VerifyError {
     VerifyError::Refused {
         database: "what the databases share".to_owned(),
-        source,
+        source: Box::new(source),
     }
 }
 
