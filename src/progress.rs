@@ -3,6 +3,8 @@
 /// A step that an engine has reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
+    /// The next step of several is about to begin: of a run.
+    Step(&'static str),
     /// The next of several databases is about to begin.
     Database {
         /// Its name.
@@ -49,7 +51,7 @@ pub trait Progress: Send + Sync {
     fn stage(&self, _stage: &Stage) {}
     /// More bytes, in the unit of [`Stage::Rows`], are done.
     fn bytes(&self, _bytes: u64) {}
-    /// A task of the restore begins; `None` when a worker falls idle.
+    /// A worker begins with a table or a task; `None` when it falls idle.
     fn task(&self, _worker: usize, _name: Option<&str>) {}
     /// Something that the user should know now.
     fn note(&self, _text: &str) {}

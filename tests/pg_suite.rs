@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::program::Repo;
+use common::program::{Repo, finish};
 use common::stock::{comparable, differing, more_than_stock, stock};
 use common::testbed::{Database, Server};
 
@@ -41,6 +41,18 @@ fn measure(server: &Server, name: &str) {
         let failures = failures["failures"].as_array().unwrap();
         assert!(failures.len() <= errors, "{failures:?}");
     }
+    // And it is found to be what its snapshot says, unless no restore brings it back whole.
+    let verify = ["verify", &id, "-d", "postgres", "-q"];
+    let mut verify = repo.command(server, &verify);
+    verify
+        .env("PATH", &server.path)
+        .env_remove("PGTIDE_PG_DUMP");
+    finish(verify).expect(if errors == 0 { 0 } else { 20 });
+    let left = format!(
+        "SELECT count(*) FROM pg_database WHERE datname LIKE 'pgtide_verify_{}%'",
+        &id[..8]
+    );
+    assert_eq!(server.psql("postgres", &["-c", &left]).trim(), "0");
     let more = more_than_stock(&source, &ours, &theirs);
     assert!(
         more.is_empty(),

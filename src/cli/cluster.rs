@@ -6,13 +6,13 @@ use pgtide::dump::cluster::{ClusterOptions, Members};
 use pgtide::dump::{self, DumpOptions};
 use pgtide::ops::duration::Duration as KeepFor;
 use pgtide::repo::{Repository, SnapshotId};
-use pgtide::restore::cluster::{self, ClusterRestore};
-use pgtide::restore::{Opened, RestoreOptions};
+use pgtide::restore::cluster::{self, ClusterReport, ClusterRestore};
+use pgtide::restore::{Failure as Failed, Opened, RestoreOptions};
 use pgtide::schema::pattern::{self, Pattern};
 
 use super::common::{interrupt, print_json};
 use super::progress::Shown;
-use super::{Exit, Failure, Outcome, protect, render};
+use super::{Exit, Failure, Outcome, protect, record, render};
 
 /// What of a cluster to dump.
 #[derive(Debug, clap::Args)]
@@ -227,14 +227,16 @@ pub fn restore(
     }
     let shown = Arc::new(Shown::new(manner.quiet || manner.json, "loaded"));
     let interrupt = interrupt(&shown)?;
+    let entry = record::restore(*id, options);
     let result = restore.run(&interrupt, shown.as_ref());
     shown.finish();
-    let report = result?;
-    let failures = || {
-        let of_databases = report.databases.iter().flat_map(|d| &d.failures);
-        report.failures.iter().chain(of_databases)
+    let (exit, error) = match &result {
+        Ok(report) if failures(report).next().is_none() && !left_out(report) => (Exit::Done, None),
+        Ok(_) => (Exit::Partly, None),
+        Err(error) => (Exit::Failed, Some(error.to_string())),
     };
-    let left_out = report.databases.iter().any(|d| !d.left_out.is_empty());
+    record::restored(repo, entry, None, exit, error);
+    let report = result?;
     if manner.json {
         let databases: Vec<_> = report
             .databases
@@ -255,7 +257,7 @@ pub fn restore(
             "failures": failures,
         }))?;
     } else {
-        for failure in failures() {
+        for failure in failures(&report) {
             eprintln!("error: {failure}");
         }
         if !manner.quiet {
@@ -285,11 +287,21 @@ pub fn restore(
             }
         }
     }
-    if failures().next().is_none() && !left_out {
-        Ok(Exit::Done)
-    } else {
-        Ok(Exit::Partly)
-    }
+    Ok(exit)
+}
+
+/// What could not be restored, of what the databases share and of themselves.
+fn failures(report: &ClusterReport) -> impl Iterator<Item = &Failed> {
+    let of_databases = report.databases.iter().flat_map(|done| &done.failures);
+    report.failures.iter().chain(of_databases)
+}
+
+/// Whether something could not come along.
+fn left_out(report: &ClusterReport) -> bool {
+    report
+        .databases
+        .iter()
+        .any(|done| !done.left_out.is_empty())
 }
 
 fn dry_run(id: &SnapshotId, restore: &ClusterRestore<'_>, json: bool) -> Outcome {

@@ -5,17 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use pgtide::progress::{Progress, Stage};
 
 use super::render;
 
 /// How often a line is written where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// Workers that have a line of their own.
+const WORKERS_SHOWN: usize = 8;
 
 /// What a command shows while it runs.
 pub struct Shown {
+    all: MultiProgress,
     bar: ProgressBar,
+    /// What each worker is at, below the bar.
+    workers: Mutex<Vec<Option<ProgressBar>>>,
     /// Lines instead of a bar.
     lines: bool,
     quiet: bool,
@@ -35,14 +40,17 @@ impl Shown {
     /// Progress of a command whose bytes are `verb`: read, loaded.
     pub fn new(quiet: bool, verb: &'static str) -> Self {
         let lines = !std::io::stderr().is_terminal();
+        let all = MultiProgress::new();
         let bar = if quiet || lines {
             ProgressBar::hidden()
         } else {
-            ProgressBar::new_spinner()
+            all.add(ProgressBar::new_spinner())
         };
         bar.enable_steady_tick(Duration::from_millis(100));
         Self {
+            all,
             bar,
+            workers: Mutex::default(),
             lines,
             quiet,
             verb,
@@ -57,7 +65,17 @@ impl Shown {
 
     /// Takes the bar away.
     pub fn finish(&self) {
+        self.idle();
         self.bar.finish_and_clear();
+    }
+
+    /// Takes the workers' lines away.
+    fn idle(&self) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers
+            .drain(..)
+            .flatten()
+            .for_each(|line| line.finish_and_clear());
     }
 
     fn say(&self, text: String) {
@@ -95,6 +113,15 @@ impl Shown {
 impl Progress for Shown {
     fn stage(&self, stage: &Stage) {
         match stage {
+            Stage::Step(name) => {
+                self.idle();
+                if self.lines && !self.quiet {
+                    eprintln!("{name}");
+                }
+                self.bar.reset();
+                self.bar.set_style(ProgressStyle::default_spinner());
+                self.say((*name).to_owned());
+            }
             Stage::Database { name, number, of } => {
                 let text = format!("database {name} ({number} of {of})");
                 if self.lines && !self.quiet {
@@ -152,12 +179,36 @@ impl Progress for Shown {
 
     fn note(&self, text: &str) {
         // Above the bar, where there is one.
-        self.bar.suspend(|| eprintln!("note: {text}"));
+        self.all.suspend(|| eprintln!("note: {text}"));
     }
 
-    fn task(&self, _worker: usize, name: Option<&str>) {
-        if let Some(name) = name {
-            self.say(name.to_owned());
+    fn task(&self, worker: usize, name: Option<&str>) {
+        if self.quiet || self.lines || worker >= WORKERS_SHOWN {
+            return;
+        }
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if workers.len() <= worker {
+            workers.resize(worker + 1, None);
+        }
+        match name {
+            Some(name) => {
+                let line = workers[worker].get_or_insert_with(|| {
+                    let line = self.all.add(ProgressBar::new_spinner());
+                    // A template that is known to be right.
+                    if let Ok(style) = ProgressStyle::with_template("  {prefix} {wide_msg}") {
+                        line.set_style(style);
+                    }
+                    line.set_prefix((worker + 1).to_string());
+                    line
+                });
+                line.set_message(name.to_owned());
+            }
+            None => {
+                if let Some(line) = workers[worker].take() {
+                    line.finish_and_clear();
+                    self.all.remove(&line);
+                }
+            }
         }
     }
 }

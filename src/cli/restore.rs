@@ -12,7 +12,7 @@ use super::cluster::{self, Manner};
 use super::common::{Bare, Connect, Repo, Which, interrupt, print_json};
 use super::pick::Selection;
 use super::progress::Shown;
-use super::{Exit, Failure, Outcome, render, timing};
+use super::{Exit, Failure, Outcome, record, render, timing};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -147,8 +147,19 @@ pub fn run(args: &Args) -> Outcome {
     }
     let shown = Arc::new(Shown::new(args.quiet || args.json, "loaded"));
     let interrupt = interrupt(&shown)?;
+    let entry = record::restore(id, &options);
     let result = restore::run(&opened, &options, &interrupt, shown.as_ref());
     shown.finish();
+    let exit = match &result {
+        Ok(report) if report.failures.is_empty() && report.left_out.is_empty() => Exit::Done,
+        Ok(_) => Exit::Partly,
+        Err(_) => Exit::Failed,
+    };
+    let (database, error) = match &result {
+        Ok(report) => (Some(report.database.as_str()), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    record::restored(&repo, entry, database, exit, error);
     let report = result?;
     if args.json {
         let mut document = report_json(&report);
@@ -171,11 +182,7 @@ pub fn run(args: &Args) -> Outcome {
             timing::print(&report.timing);
         }
     }
-    if report.failures.is_empty() && report.left_out.is_empty() {
-        Ok(Exit::Done)
-    } else {
-        Ok(Exit::Partly)
-    }
+    Ok(exit)
 }
 
 /// The line that says how much was loaded, by that name.

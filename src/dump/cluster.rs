@@ -119,6 +119,11 @@ pub fn run(
     let run = Hex::random();
     if cluster.databases.any() {
         let names = names(&mut conn, &cluster.databases, &mut warnings)?;
+        if let Members::Named(wanted) = &cluster.databases {
+            let missing = wanted.iter().filter(|name| !names.contains(name));
+            let why = "there is no such database, or it allows no connections";
+            failed.extend(missing.map(|name| (name.clone(), why.to_owned())));
+        }
         for (number, name) in (1..).zip(&names) {
             let of = names.len();
             let name = name.clone();
@@ -316,18 +321,11 @@ pub(crate) fn names(
         Ok(names)
     };
     let names = read().map_err(server("could not list the databases"))?;
-    if let Members::Named(wanted) = wanted {
-        let missing: Vec<String> = wanted
-            .iter()
-            .filter(|name| !names.contains(name))
-            .cloned()
-            .collect();
-        if !missing.is_empty() {
-            return Err(DumpError::NoSuchDatabase(missing));
-        }
-    }
     if names.is_empty() {
-        return Err(DumpError::AllExcluded);
+        return Err(match wanted {
+            Members::Named(names) => DumpError::NoSuchDatabase(names.clone()),
+            _ => DumpError::AllExcluded,
+        });
     }
     Ok(names)
 }

@@ -74,6 +74,8 @@ impl Run<'_> {
             tables: &plan.tables,
             units: Mutex::new(plan.units_of(&here)),
             reader: self.reader,
+            labels: origin.special.model.labels(),
+            progress: self.progress,
         };
         let store = encode::Store {
             repo: self.repo,
@@ -97,14 +99,14 @@ impl Run<'_> {
                 .collect();
             drop(receiver);
             let readers: Vec<_> = (0..jobs)
-                .map(|_| {
+                .map(|number| {
                     let output = Output {
                         tables: &plan.tables,
                         items: sender.clone(),
                         buffers: buffers.clone(),
                     };
                     let (workers, halt) = (&workers, &halt);
-                    scope.spawn(move || workers.run(&output).inspect_err(|_| halt()))
+                    scope.spawn(move || workers.run(number, &output).inspect_err(|_| halt()))
                 })
                 .collect();
             drop(sender);

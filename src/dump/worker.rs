@@ -3,7 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::pg::catalog::Name;
 use crate::pg::snapshot::{self, SnapshotError};
+use crate::progress::Progress;
 use crate::repo::model::ManifestShard;
 use crate::repo::outline::OutlineTable;
 use crate::repo::{Reader, lists};
@@ -45,17 +47,42 @@ pub struct Workers<'a> {
     pub units: Mutex<VecDeque<Unit>>,
     /// Reads the manifests of the snapshot before.
     pub reader: &'a Reader,
+    /// How chunks are called for people.
+    pub labels: HashMap<Name, String>,
+    /// Who is told which table is read.
+    pub progress: &'a dyn Progress,
 }
 
 impl Workers<'_> {
-    /// Reads units until there are no more, or the run is to end.
-    pub fn run(&self, output: &Output<'_>) -> Result<(), WorkerError> {
-        each_unit(self.holding, self.tables, &self.units, |session, unit| {
+    /// Reads units until there are no more, or the run is to end; the worker of that number.
+    pub fn run(&self, number: usize, output: &Output<'_>) -> Result<(), WorkerError> {
+        let read = each_unit(self.holding, self.tables, &self.units, |session, unit| {
+            self.progress.task(number, Some(&self.name(unit)));
             let mut blocks = Blocks::new(output, self.known(unit));
             let mut segments: Vec<Piece> = unit.segments().collect();
             let (holding, tables) = (self.holding, self.tables);
             holding.read(session, tables, &mut segments, &mut blocks)
-        })
+        });
+        self.progress.task(number, None);
+        read
+    }
+
+    /// What a unit reads, for people.
+    fn name(&self, unit: &Unit) -> String {
+        let Some(piece) = unit.pieces.first() else {
+            return String::new();
+        };
+        let relation = &self.tables[piece.table].relation;
+        let name = match self.labels.get(&relation.key()) {
+            Some(label) => label.clone(),
+            None => relation.display_name(),
+        };
+        let mut tables: Vec<usize> = unit.pieces.iter().map(|piece| piece.table).collect();
+        tables.dedup();
+        match tables.len() - 1 {
+            0 => name,
+            more => format!("{name} and {more} more"),
+        }
     }
 
     /// The digests that the snapshot before has for the unit's segments.

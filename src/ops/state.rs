@@ -1,6 +1,6 @@
 //! How a profile is: what its repository has, and what its runs did. Nothing of it is kept anywhere but in the repository.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -69,9 +69,10 @@ impl State {
     pub fn load(profile: &Profile, repo: &Repository) -> Result<Self, PlaceError> {
         let past = Past::load(repo, &profile.name)?;
         let list = repo.snapshots()?.list;
-        let ours: Vec<&str> = (past.0.iter())
+        // Others may dump the same databases into the same repository.
+        let ours: HashSet<SnapshotId> = (past.0.iter())
             .flat_map(|run| &run.details.databases)
-            .map(|one| one.database.as_str())
+            .filter_map(|one| one.snapshot)
             .collect();
         let mut series: BTreeMap<String, Vec<(SnapshotId, Snapshot)>> = BTreeMap::new();
         let mut payload_bytes = 0;
@@ -79,7 +80,7 @@ impl State {
         for (id, snapshot) in list {
             if snapshot.databases().is_none() {
                 payload_bytes += snapshot.totals.payload_bytes;
-                if ours.contains(&snapshot.label()) {
+                if ours.contains(&id) {
                     let label = snapshot.label().to_owned();
                     series.entry(label).or_default().push((id, snapshot));
                 }

@@ -56,6 +56,7 @@ impl Exporter {
             .build()?;
         runtime.block_on(async {
             let listener = TcpListener::from_std(self.listener)?;
+            crate::ops::run::systemd(&[sd_notify::NotifyState::Ready]);
             let mut look = tokio::time::interval(std::time::Duration::from_millis(200));
             loop {
                 tokio::select! {

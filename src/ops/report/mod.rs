@@ -93,7 +93,7 @@ pub type Looked = (String, Result<State, String>);
 
 /// The page, as HTML.
 pub fn page(profiles: &[Looked], host: &str, zone: &TimeZone) -> Result<String, String> {
-    let cards: Vec<Card> = profiles
+    let mut cards: Vec<Card> = profiles
         .iter()
         .map(|(name, state)| match state {
             Ok(state) => card(state, zone),
@@ -106,6 +106,12 @@ pub fn page(profiles: &[Looked], host: &str, zone: &TimeZone) -> Result<String, 
             },
         })
         .collect();
+    // What needs somebody comes first.
+    cards.sort_by_key(|card| match card.health {
+        "bad" => 0,
+        "warning" => 1,
+        _ => 2,
+    });
     let count = |health: &str| cards.iter().filter(|card| card.health == health).count();
     let page = Page {
         created: time(crate::clock::now(), zone),

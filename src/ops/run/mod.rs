@@ -17,10 +17,12 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sd_notify::NotifyState;
+
 use crate::dump::{DumpError, DumpOptions};
 use crate::pg::Settings;
 use crate::pg::interrupt::Interrupt;
-use crate::progress::Progress;
+use crate::progress::{Progress, Stage};
 use crate::repo::{Level, Outcome, RepoError, Repository, RunRecord};
 
 use super::config::{Config, PlaceError, Profile};
@@ -304,6 +306,8 @@ impl Run<'_> {
     /// Does a step, and takes down how it went.
     fn step(&mut self, step: Step, work: impl FnOnce(&mut Self) -> Result<Done, Broken>) {
         let began = Instant::now();
+        self.night.progress.stage(&Stage::Step(step.name()));
+        systemd(&[NotifyState::Status(step.name())]);
         let (exit, summary, error) = match work(self) {
             Ok(done) => (done.exit, done.summary, done.error),
             Err(broken) => {
@@ -558,6 +562,13 @@ impl Run<'_> {
             self.night.progress.note(&text);
             self.night.log.add(Level::Warning, Step::After, text);
         }
+    }
+}
+
+/// Tells systemd, where it started this.
+pub(in crate::ops) fn systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("systemd was not told: {error}");
     }
 }
 

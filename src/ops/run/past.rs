@@ -9,8 +9,8 @@ use crate::repo::{Outcome, RepoError, Repository, RunRecord};
 
 use super::report::{Details, Step};
 
-/// Records that are looked at: half a year of nights of three profiles.
-const LOOKED_AT: usize = 500;
+/// Records that are looked at: two years of nights of three profiles.
+const LOOKED_AT: usize = 2000;
 
 /// A run of the past.
 #[derive(Debug, Clone)]

@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use crate::dump::DumpOptions;
 use crate::ops::config::{Databases, Profile};
 use crate::ops::retention::TOLERANCE;
-use crate::pg::catalog::quote_literal;
 use crate::pg::pg_dump::{PgDump, PgDumpall};
 use crate::pg::{Connection, FIRST_DATABASE, Settings, session_options};
 use crate::repo::Repository;
@@ -50,14 +49,7 @@ pub fn look(
         PgDumpall::find(explicit, options.path.as_deref(), version).map_err(Broken::from_error)?;
     }
     warnings.extend(clock_of_server(&mut conn)?);
-    let (bytes, missing) = databases(&mut conn, profile)?;
-    if !missing.is_empty() {
-        return Err(Broken::failed(format!(
-            "the server has no database {}\nhint: correct databases in the profile {}",
-            missing.join(", "),
-            profile.name
-        )));
-    }
+    let bytes = databases(&mut conn, profile)?;
     warnings.extend(blocking(&mut conn)?);
     let clock_wrong = clock_of_host(repo, past, now, &mut warnings)?;
     room(profile, past, bytes, &mut warnings)?;
@@ -105,8 +97,8 @@ fn clock_of_server(conn: &mut Connection) -> Result<Option<String>, Broken> {
     }))
 }
 
-/// Bytes of the databases that are to be dumped, and the names of those that are not there.
-fn databases(conn: &mut Connection, profile: &Profile) -> Result<(u64, Vec<String>), Broken> {
+/// Bytes of the databases that are to be dumped.
+fn databases(conn: &mut Connection, profile: &Profile) -> Result<u64, Broken> {
     let rows = conn
         .query(
             "SELECT datname, CASE WHEN datallowconn THEN pg_catalog.pg_database_size(oid) ELSE 0 END,
@@ -115,37 +107,16 @@ fn databases(conn: &mut Connection, profile: &Profile) -> Result<(u64, Vec<Strin
              WHERE pg_catalog.has_database_privilege(oid, 'CONNECT') AND datname <> 'template0'",
         )
         .map_err(Broken::from_error)?;
-    let mut bytes = 0;
-    let mut there = Vec::new();
-    for row in &rows {
+    let wanted = rows.iter().filter(|row| {
         let name = row.get(0).unwrap_or_default();
-        let wanted = match &profile.databases {
+        match &profile.databases {
             Databases::Connected => row.get(2) == Some("t"),
             Databases::Named(names) => names.iter().any(|wanted| wanted == name),
-            Databases::All(excluded) => !excluded.iter().any(|pattern| pattern.matches_name(name)),
-        };
-        if wanted {
-            bytes += row
-                .get(1)
-                .and_then(|bytes| bytes.parse::<u64>().ok())
-                .unwrap_or(0);
+            Databases::All(excluded) => !excluded.iter().any(|p| p.matches_name(name)),
         }
-        there.push(name.to_owned());
-    }
-    let mut missing = Vec::new();
-    if let Databases::Named(names) = &profile.databases {
-        for name in names.iter().filter(|name| !there.contains(name)) {
-            // One that the role may not connect to is there; the dump says why it cannot be.
-            let sql = format!(
-                "SELECT FROM pg_catalog.pg_database WHERE datname = {}",
-                quote_literal(name)
-            );
-            if conn.query(&sql).map_err(Broken::from_error)?.is_empty() {
-                missing.push(name.clone());
-            }
-        }
-    }
-    Ok((bytes, missing))
+    });
+    let bytes = wanted.filter_map(|row| row.get(1)?.parse::<u64>().ok());
+    Ok(bytes.sum())
 }
 
 /// Sessions that hold locks which a dump would wait for, and have for a while.

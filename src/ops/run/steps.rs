@@ -15,7 +15,8 @@ use crate::ops::retention::{self, Candidate, Policy};
 use crate::ops::text;
 use crate::ops::verified::Summary;
 use crate::repo::{
-    CheckOptions, CopyOptions, Level, PruneOptions, ReadData, Repository, SnapshotId,
+    CheckOptions, CheckPhase, CopyOptions, Level, PruneOptions, PrunePhase, ReadData, Repository,
+    SnapshotId,
 };
 use crate::rows::Effort;
 use crate::schema::statements::RenderOptions;
@@ -321,7 +322,22 @@ impl Run<'_> {
 
     /// Frees what nothing needs.
     pub(super) fn prune(&self, repo: &Repository) -> Result<Done, Broken> {
-        let report = repo.prune(PruneOptions::default(), &|_| ())?;
+        let report = repo.prune(PruneOptions::default(), &|at| {
+            let text = match at.phase {
+                PrunePhase::Snapshots => format!("snapshot {} of {}", at.done, at.total),
+                PrunePhase::Repack => format!(
+                    "{} of {} written anew",
+                    text::bytes(at.done),
+                    text::bytes(at.total)
+                ),
+                PrunePhase::Sessions => format!(
+                    "waiting for other sessions, {} of at most {} s",
+                    at.done, at.total
+                ),
+                PrunePhase::Delete => format!("pack {} of {} deleted", at.done, at.total),
+            };
+            self.night.progress.task(0, Some(&text));
+        })?;
         for note in &report.notes {
             self.night.log.add(Level::Info, Step::Prune, &**note);
         }
@@ -342,7 +358,18 @@ impl Run<'_> {
             Some(percent) if percent >= 100.0 => ReadData::All,
             Some(percent) => ReadData::Percent(percent),
         };
-        let report = repo.check(CheckOptions { read_data }, &|_| ())?;
+        let report = repo.check(CheckOptions { read_data }, &|at| {
+            let text = match at.phase {
+                CheckPhase::Index => format!("index object {} of {}", at.done, at.total),
+                CheckPhase::Packs => format!(
+                    "{} of {} of packs",
+                    text::bytes(at.done),
+                    text::bytes(at.total)
+                ),
+                CheckPhase::Snapshots => format!("snapshot {} of {}", at.done, at.total),
+            };
+            self.night.progress.task(0, Some(&text));
+        })?;
         let problems = &report.problems;
         let mut wrong: Vec<String> = problems
             .iter()

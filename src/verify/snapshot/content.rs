@@ -297,13 +297,35 @@ fn definitions(
     for side in [&mut kept, &mut found] {
         as_rendered(side.entries_mut(), render);
     }
-    let mut all = differences(texts(kept.entries()), texts(found.entries()));
+    let (kept, found) = (texts(kept.entries()), texts(found.entries()));
+    let mut notes = Vec::new();
+    let reordered = |difference: &EntryDifference| {
+        let key = (
+            difference.kind.clone(),
+            difference.schema.clone(),
+            difference.name.clone(),
+            0,
+        );
+        difference.change == Change::Different
+            && (kept.get(&key).zip(found.get(&key))).is_some_and(|(a, b)| is_reordered(a, b))
+    };
+    let mut all = differences(kept.clone(), found.clone());
+    all.retain(|difference| {
+        let other_order = reordered(difference);
+        if other_order {
+            notes.push(format!(
+                "the columns of {}.{} stand in another order than at the source: no dump keeps that of a child that got its columns before it was one",
+                difference.schema.as_deref().unwrap_or_default(),
+                difference.name
+            ));
+        }
+        !other_order
+    });
     let source = &opened.snapshot.source;
     let major = |version: i32| version / 10_000;
     let printed_by = source.pg_dump_version.split('.').next();
     let alike = major(source.server_version_num) == major(origin.server_version.0)
         && printed_by == Some(&origin.pg_dump.major().to_string());
-    let mut notes = Vec::new();
     if !alike {
         let before = all.len();
         all.retain(|difference| difference.change != Change::Different);
@@ -321,6 +343,18 @@ fn definitions(
     (all, notes)
 }
 
+/// Whether two texts define the same table, which inherits, but for the order of its columns.
+fn is_reordered(a: &str, b: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = (text.lines())
+            .map(|line| line.trim_end_matches(',').to_owned())
+            .collect();
+        lines.sort_unstable();
+        lines
+    };
+    a.contains("\nINHERITS (") && sorted(a) == sorted(b)
+}
+
 /// Leaves out what was left out of the statements.
 fn as_rendered(entries: &mut Vec<TocEntry>, render: RenderOptions) {
     if render.no_privileges {
@@ -333,5 +367,20 @@ fn as_rendered(entries: &mut Vec<TocEntry>, render: RenderOptions) {
         if render.no_tablespaces {
             entry.tablespace = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_reordered;
+
+    #[test]
+    fn only_children_may_have_their_columns_in_another_order() {
+        let child = "CREATE TABLE c (\n    a integer,\n    b text\n)\nINHERITS (p);";
+        let other = "CREATE TABLE c (\n    b text,\n    a integer\n)\nINHERITS (p);";
+        assert!(is_reordered(child, other));
+        assert!(!is_reordered(child, &other.replace("integer", "bigint")));
+        let alone = |text: &str| text.replace("\nINHERITS (p)", "");
+        assert!(!is_reordered(&alone(child), &alone(other)));
     }
 }

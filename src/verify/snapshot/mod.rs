@@ -410,7 +410,7 @@ impl Run<'_> {
             Err(error @ RestoreError::Refused(_)) => Err(refused(opened)(error).into()),
             Err(error) => Err(Stop::Snapshot(error)),
         };
-        scratch.drop(conn);
+        scratch.drop(conn, self.settings, self.progress);
         result
     }
 

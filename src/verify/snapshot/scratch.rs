@@ -1,7 +1,8 @@
 //! Databases that are made to be dropped.
 
-use crate::pg::Connection;
 use crate::pg::catalog::quote_ident;
+use crate::pg::{Connection, Error, Settings};
+use crate::progress::Progress;
 use crate::repo::SnapshotId;
 use crate::restore::{self, Opened, RestoreError, RestoreOptions};
 
@@ -34,14 +35,44 @@ impl Scratch {
     }
 
     /// Drops it, unless it is to stay. That it could not be dropped is told.
-    pub fn drop(self, conn: &mut Connection) {
+    pub fn drop(self, conn: &mut Connection, settings: &Settings, progress: &dyn Progress) {
         if self.keep {
+            progress.note(&format!("the scratch database {} stays", self.name));
             return;
         }
         // With its sessions: TimescaleDB's, or one that was interrupted and has not noticed yet.
         let sql = format!("DROP DATABASE {} WITH (FORCE)", quote_ident(&self.name));
-        if let Err(error) = conn.execute(&sql) {
-            tracing::warn!("the scratch database {} stays behind: {error}", self.name);
+        let dropped = self
+            .drop_subscriptions(settings)
+            .and_then(|()| conn.execute(&sql));
+        if let Err(error) = dropped {
+            progress.note(&format!(
+                "the scratch database {} stays behind, and is to be dropped by hand: {error}",
+                self.name
+            ));
         }
+    }
+
+    /// Drops its subscriptions, which keep a database from being dropped. They were made without slots: nothing is done at
+    /// any publisher.
+    fn drop_subscriptions(&self, settings: &Settings) -> Result<(), Error> {
+        let mut conn = settings
+            .with_dbname(&self.name)
+            .connect(&crate::pg::session_options())?;
+        let rows = conn.query(
+            "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+             WHERE d.datname = pg_catalog.current_database()",
+        )?;
+        for row in &rows {
+            let name = quote_ident(row.text(0)?);
+            for statement in [
+                format!("ALTER SUBSCRIPTION {name} DISABLE"),
+                format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"),
+                format!("DROP SUBSCRIPTION {name}"),
+            ] {
+                conn.execute(&statement)?;
+            }
+        }
+        Ok(())
     }
 }
