@@ -209,3 +209,27 @@ fn the_schema_knows_every_key() {
         assert!(schema.contains(key), "{key}");
     }
 }
+
+mod any {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn a_file_with_anything_cut_out_or_put_in_is_read_without_panic(
+            at in 0..GOOD.len(),
+            cut in 0..40usize,
+            put in "[\\[\\]={}\"'\\n a-zé0-9.$]{0,12}",
+        ) {
+            let at = (0..=at).rev().find(|at| GOOD.is_char_boundary(*at)).unwrap();
+            let end = (at + cut).min(GOOD.len());
+            let text = format!("{}{put}{}", &GOOD[..at], GOOD.get(end..).unwrap_or_default());
+            for problem in wrong(&text) {
+                prop_assert!(!problem.to_string().is_empty());
+            }
+        }
+    }
+}
