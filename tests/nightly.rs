@@ -728,7 +728,7 @@ fn a_clock_that_was_set_back_removes_nothing() {
         trouble.good(day);
     }
     let before = trouble.snapshots();
-    let report = trouble.bad(1, 3, "the clock of this host is behind", &[]);
+    let report = trouble.bad(1, 3, "the clock of this host cannot be right", &[]);
     assert_eq!(step(&report, "dump")["outcome"], "done");
     assert_eq!(step(&report, "forget")["outcome"], serde_json::Value::Null);
     assert!(
@@ -772,6 +772,61 @@ fn a_dump_of_half_the_size_is_told_of_though_it_succeeds() {
         missing.starts_with("a night is missing: the last dump of everything began 3 d ago"),
         "{missing}"
     );
+}
+
+#[test]
+fn profiles_forget_their_own_snapshots_only() {
+    let Some(trouble) = Trouble::new("") else {
+        return;
+    };
+    trouble.server.psql("CREATE DATABASE crm");
+    trouble.configure(
+        "[profiles.yearly]\nsource = \"main\"\nrepository = \"main\"\ntags = [\"yearly\"]\nkeep = { daily = 100 }\n\
+         [profiles.part]\nsource = \"main\"\nrepository = \"main\"\nselect = { tables = [\"orders\"] }\nkeep = { daily = 100 }\n\
+         [profiles.both]\nsource = \"main\"\nrepository = \"main\"\ndatabases = [\"shop\", \"crm\"]\nglobals = true\nretries = 0\nkeep = { last = 1 }",
+    );
+    let run = |profile: &str, day: i8| {
+        let mut command = trouble.place.command(&["run", profile, "--json"]);
+        command.env("PGTIDE_TEST_CLOCK", trouble.at(day).to_string());
+        finish(command)
+    };
+    let repo = trouble.repo();
+    let repo = repo.to_str().unwrap();
+    let shop = trouble.server.tcp("postgres", "shop");
+    let mut by_hand = trouble.place.command(&[
+        "dump", "--repo", repo, "-q", "--tag", "by-hand", "-d", &shop,
+    ]);
+    by_hand.env("PGTIDE_TEST_CLOCK", trouble.at(1).to_string());
+    finish(by_hand).expect(0);
+    for day in 1..=10 {
+        for profile in ["nightly", "yearly", "part"] {
+            run(profile, day).expect(0);
+        }
+    }
+    // Seven nights, ten of the two others, and the one by hand.
+    assert_eq!(trouble.snapshots(), 7 + 10 + 10 + 1);
+
+    // A cluster without a database does not take the place of a whole one.
+    run("both", 11).expect(0);
+    trouble
+        .server
+        .psql("ALTER DATABASE crm ALLOW_CONNECTIONS false");
+    let partly = run("both", 12).expect(3).json();
+    assert!(
+        partly["error"]
+            .as_str()
+            .unwrap()
+            .contains("crm was not dumped"),
+        "{partly:#}"
+    );
+    assert_eq!(step(&partly, "forget")["outcome"], serde_json::Value::Null);
+    trouble
+        .server
+        .psql("ALTER DATABASE crm ALLOW_CONNECTIONS true");
+    run("both", 13).expect(0);
+    // The whole ones are one now; the one without crm is still there, with its database.
+    assert_eq!(trouble.snapshots(), 28 + 3 + 2);
+    trouble.check();
 }
 
 #[test]

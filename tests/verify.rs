@@ -169,6 +169,57 @@ fn every_difference_is_found_and_named() {
     }
 }
 
+#[test]
+fn what_postgresql_prints_in_other_words_is_the_same() {
+    let Some(server) = Server::find("17") else {
+        return;
+    };
+    let database = server.empty("verify_words");
+    database.sql(
+        "CREATE TABLE parent (id int PRIMARY KEY, s varchar(3) CHECK (s IN ('a', 'b')), n int CHECK (n > - 1::int));
+         CREATE TABLE child (id int REFERENCES parent, s varchar DEFAULT 'a'::varchar);
+         CREATE INDEX part ON parent (id) WHERE s IN ('a', 'b');
+         CREATE VIEW v AS SELECT * FROM parent WHERE s IN ('a', 'b') OR n = - 5::int;
+         INSERT INTO parent SELECT n, 'a', n FROM generate_series(1, 100) n;
+         INSERT INTO child SELECT n FROM generate_series(1, 100) n",
+    );
+    let repo = Repo::new();
+    for options in [
+        &[][..],
+        &["--where", "parent: id > 50"],
+        &["-t", "child"],
+        &["--no-owner"],
+        &["--no-privileges"],
+        &["--schema-only"],
+        &["--exclude-table-data", "child"],
+    ] {
+        let id = repo.dump(&database, options);
+        let report = verify(&repo, &server, &id, &[]);
+        assert!(
+            [0, 3].contains(&report.code),
+            "{options:?}: {} {}",
+            report.stdout,
+            report.stderr
+        );
+        assert_eq!(
+            report.json()["equal"],
+            true,
+            "{options:?}: {}",
+            report.stdout
+        );
+        assert_eq!(
+            report.code == 0,
+            !options.contains(&"-t"),
+            "{options:?}: {}",
+            report.stdout
+        );
+    }
+    let rows = repo.dump(&database, &["--data-only"]);
+    verify(&repo, &server, &rows, &[])
+        .expect(1)
+        .says(&["no definition of its database"]);
+}
+
 /// A repository with the same snapshot, in which a value of a table is another: its pack, headers and index have all their
 /// checksums, and only the block's id tells.
 fn forged(repo: &Repo, id: &str, table: &str, directory: &Path) -> Repository {

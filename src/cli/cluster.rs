@@ -56,6 +56,7 @@ impl DumpArgs {
                 },
                 role_passwords: !self.no_role_passwords,
                 pg_dumpall: self.pg_dumpall.clone(),
+                retries: Default::default(),
             }));
         }
         for (given, option) in [

@@ -1,6 +1,7 @@
 //! Arguments that several commands share.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use pgtide::dump::Kindness;
@@ -299,6 +300,9 @@ pub fn settings_of(conninfo: &str) -> Result<Settings, Failure> {
     Ok(Settings::resolve(args, &|name| std::env::var(name).ok())?)
 }
 
+/// Signals within this time are one.
+const TOGETHER: Duration = Duration::from_secs(1);
+
 /// An interrupt that SIGINT and SIGTERM raise. A second one ends the process at once.
 pub fn interrupt(shown: &Arc<Shown>) -> Result<Interrupt, Failure> {
     let interrupt = Interrupt::default();
@@ -314,7 +318,9 @@ pub fn interrupt(shown: &Arc<Shown>) -> Result<Interrupt, Failure> {
             shown.note("stopping; once more to end at once");
             raised.raise();
         }
-        if signals.next().is_some() {
+        // What sends a signal to a process and to its group sends two.
+        let first = Instant::now();
+        if signals.any(|_| first.elapsed() > TOGETHER) {
             std::process::exit(1);
         }
     });

@@ -35,7 +35,7 @@ pub struct Args {
     /// Restore definitions only, and look at so much of the blocks of rows, taken at random: for huge databases
     #[arg(long, value_name = "PERCENT")]
     sample: Option<Percent>,
-    /// A query on the restored database whose first value must be neither false, nor 0, nor nothing; or, as QUERY=>ANSWER,
+    /// A query on the restored database whose first value must be neither false, nor 0, nor nothing; or, as 'QUERY => ANSWER',
     /// that answer (repeatable)
     #[arg(long = "query", value_name = "QUERY", value_parser = query)]
     queries: Vec<Query>,
@@ -72,11 +72,14 @@ pub struct Args {
     connect: Connect,
 }
 
-/// `QUERY`, or `QUERY=>ANSWER`.
+/// `QUERY`, or `QUERY => ANSWER`.
 fn query(text: &str) -> Result<Query, String> {
-    let (sql, expect) = match text.rsplit_once("=>") {
-        Some((sql, answer)) => (sql.trim(), Some(answer.trim().to_owned())),
-        None => (text.trim(), None),
+    // In SQL the same sign is between a parameter and its value, which is in parentheses.
+    let (sql, expect) = match text.rsplit_once(" => ") {
+        Some((sql, answer)) if !answer.contains(')') => {
+            (sql.trim(), Some(answer.trim().to_owned()))
+        }
+        _ => (text.trim(), None),
     };
     if sql.is_empty() {
         return Err("is empty: write it like 'SELECT count(*) > 0 FROM orders'".to_owned());

@@ -1,13 +1,13 @@
 //! The dump of a cluster: what its databases share, and each of them with an MVCC snapshot of its own.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::pg::archive::TocEntry;
 use crate::pg::catalog;
 use crate::pg::interrupt::Interrupt;
 use crate::pg::pg_dump::{ChildConnection, PgDump, PgDumpall};
-use crate::pg::{Connection, Error, FIRST_DATABASE, Settings, session_options};
+use crate::pg::{Connection, Error, FIRST_DATABASE, Settings, is_scratch, session_options};
 use crate::progress::{Progress, Stage};
 use crate::repo::model::{Cluster, Member, Snapshot, Source, Totals};
 use crate::repo::{Hex, Repository, SnapshotId};
@@ -64,6 +64,8 @@ pub struct ClusterOptions {
     pub role_passwords: bool,
     /// The command to run as `pg_dumpall`, if not the one that is found.
     pub pg_dumpall: Option<String>,
+    /// How often the dump of a database is begun again that the server broke off, and the time before that.
+    pub retries: (u16, Duration),
 }
 
 /// What the dump of a cluster did.
@@ -137,10 +139,12 @@ pub fn run(
                 cluster: Some(Cluster {
                     run,
                     databases: None,
+                    missing: Vec::new(),
                 }),
                 ..options.clone()
             };
-            match super::run(repo, &options, interrupt, progress) {
+            let attempt = || super::run(repo, &options, interrupt, progress);
+            match super::again(cluster.retries, interrupt, progress, attempt) {
                 Ok(report) => databases.push(report),
                 Err(_) if interrupt.raised() => return Err(interrupted(&databases)),
                 // What concerns the repository concerns all of them.
@@ -210,6 +214,7 @@ pub fn run(
         cluster: Some(Cluster {
             run,
             databases: Some(members),
+            missing: failed.iter().map(|(name, _)| name.clone()).collect(),
         }),
         original: None,
         root: tree.root,
@@ -300,7 +305,9 @@ pub(crate) fn names(
             let name = row.text(0)?;
             let is_wanted = match wanted {
                 Members::None => false,
-                Members::All(exclude) => !exclude.iter().any(|p| p.matches_name(name)),
+                Members::All(exclude) => {
+                    !is_scratch(name) && !exclude.iter().any(|p| p.matches_name(name))
+                }
                 Members::Named(names) => names.iter().any(|wanted| wanted == name),
             };
             if !is_wanted {

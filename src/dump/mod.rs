@@ -19,7 +19,9 @@ mod types;
 pub(crate) mod worker;
 
 use std::ffi::OsString;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use backon::{BlockingRetryable, ConstantBuilder};
 
 use crate::pg::Settings;
 use crate::pg::archive::TocEntry;
@@ -240,6 +242,33 @@ impl DumpError {
         }
         false
     }
+}
+
+/// How long is waited between two looks whether the run is to stop.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Tries again, so often and after such a time, what may succeed then.
+pub(crate) fn again<T>(
+    (times, wait): (u16, Duration),
+    interrupt: &Interrupt,
+    progress: &dyn Progress,
+    attempt: impl FnMut() -> Result<T, DumpError>,
+) -> Result<T, DumpError> {
+    let builder = ConstantBuilder::default()
+        .with_delay(wait)
+        .with_max_times(usize::from(times));
+    let stopped = interrupt.clone();
+    attempt
+        .retry(builder)
+        .when(|error| error.may_pass() && !interrupt.raised())
+        .notify(|error, wait| progress.note(&format!("{error}\ntrying again in {wait:?}")))
+        .sleep(move |wait: Duration| {
+            let until = Instant::now() + wait;
+            while Instant::now() < until && !stopped.raised() {
+                std::thread::sleep(LOOK.min(wait));
+            }
+        })
+        .call()
 }
 
 /// Names that are listed in an error.

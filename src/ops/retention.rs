@@ -202,6 +202,9 @@ impl Group {
                 .iter()
                 .map(|name| format!("--section {name}")),
         );
+        // Nor does a cluster that lacks a database take the place of one that has it.
+        let missing = snapshot.cluster.iter().flat_map(|cluster| &cluster.missing);
+        part.extend(missing.map(|name| format!("without {name}")));
         let conditions = snapshot.conditions.iter();
         part.extend(conditions.map(|c| format!("{}.{} where {}", c.schema, c.table, c.condition)));
         Self {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::text;
 use crate::verify::snapshot::{Report, Verified};
 
 /// What a verification found, in short.
@@ -21,6 +22,12 @@ pub struct Summary {
     pub rto_seconds: Option<f64>,
     /// The databases.
     pub databases: Vec<Database>,
+    /// What could not be compared, and why.
+    #[serde(default)]
+    pub not_compared: Vec<String>,
+    /// Whether a part of the blocks was looked at instead of all rows.
+    #[serde(default)]
+    pub sampled: bool,
 }
 
 /// A database of it.
@@ -50,6 +57,13 @@ impl From<&Report> for Summary {
             restore_seconds: report.restore_seconds,
             rto_seconds: report.rto_seconds,
             databases: report.databases.iter().map(Database::from).collect(),
+            not_compared: (report.databases.iter())
+                .flat_map(|one| {
+                    let texts = one.differences.not_compared.iter();
+                    texts.map(|text| format!("{}: {text}", one.database))
+                })
+                .collect(),
+            sampled: report.databases.iter().any(|one| one.sampled.is_some()),
         }
     }
 }
@@ -89,6 +103,14 @@ impl From<&Verified> for Database {
         }));
         let damaged = one.sampled.iter().flat_map(|sampled| &sampled.damaged);
         wrong.extend(damaged.cloned());
+        // What a server says in detail may be rows.
+        for text in &mut wrong {
+            let lines = text.lines().filter(|line| {
+                let line = line.trim_start();
+                !line.starts_with("DETAIL:") && !line.starts_with("CONTEXT:")
+            });
+            *text = lines.collect::<Vec<_>>().join("\n");
+        }
         let more = wrong.len().saturating_sub(KEPT);
         wrong.truncate(KEPT);
         if more > 0 {
@@ -112,6 +134,8 @@ impl Summary {
         let rto = self.rto_seconds;
         self.in_time = rto.is_none_or(|rto| self.restore_seconds <= rto);
         self.databases.extend(other.databases);
+        self.not_compared.extend(other.not_compared);
+        self.sampled |= other.sampled;
     }
 
     /// In a line.
@@ -123,7 +147,8 @@ impl Summary {
             .map(|one| one.database.as_str())
             .collect();
         let found = match wrong.is_empty() {
-            true => "all as in the snapshot".to_owned(),
+            true if self.not_compared.is_empty() => "all as in the snapshot".to_owned(),
+            true => "no difference, but not all was compared".to_owned(),
             false => format!("NOT as in the snapshot: {}", wrong.join(", ")),
         };
         let seconds = Duration::from_secs_f64(self.restore_seconds.max(0.0));
@@ -137,9 +162,16 @@ impl Summary {
         } else {
             "databases"
         };
+        if self.sampled {
+            return format!(
+                "definitions of {databases} {of} restored on {}, a sample of the blocks read: {found}",
+                self.server
+            );
+        }
         format!(
-            "{databases} {of} restored on {} in {seconds:.1?}{late}, {rows} rows compared: {found}",
-            self.server
+            "{databases} {of} restored on {} in {seconds:.1?}{late}, {} rows compared: {found}",
+            self.server,
+            text::count(rows)
         )
     }
 }

@@ -44,6 +44,17 @@ pub use together::Together;
 /// The database that every cluster has, to connect to where none is named.
 pub const FIRST_DATABASE: &str = "postgres";
 
+/// What the name of a database begins with that was made to be dropped again, as a verification makes one.
+pub const SCRATCH_PREFIX: &str = "pgtide_verify_";
+
+/// Whether a database was made to be dropped again: its name ends in 8 digits of a snapshot, and 8 more.
+pub fn is_scratch(name: &str) -> bool {
+    let digits = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    name.strip_prefix(SCRATCH_PREFIX)
+        .and_then(|rest| rest.split_once('_'))
+        .is_some_and(|(a, b)| digits(a) && digits(b))
+}
+
 /// How the engines open their sessions: everything pinned, and text in UTF-8 whatever the database's encoding, because
 /// names and statements are. Rows travel in the database's own encoding, which is set around each COPY.
 pub fn session_options() -> SessionOptions {

@@ -452,7 +452,7 @@ fn who_blocks(watcher: &mut Connection, oids: &[u32]) -> Result<(String, String)
                 field(2),
                 field(3),
                 field(4),
-                field(5)
+                without_values(field(5))
             )
         })
         .collect();
@@ -460,6 +460,14 @@ fn who_blocks(watcher: &mut Connection, oids: &[u32]) -> Result<(String, String)
         tables.push("a table".to_owned());
     }
     Ok((some_of(&tables, SHOWN), blockers))
+}
+
+/// What a statement of somebody else does, up to the first value in it: that may be a secret, and messages go to many.
+fn without_values(statement: &str) -> String {
+    match statement.find(['\'', '$']) {
+        Some(at) => format!("{}...", statement[..at].trim_end()),
+        None => statement.to_owned(),
+    }
 }
 
 /// Sessions that wait for a lock which one of the given backends holds, a line each.

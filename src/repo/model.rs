@@ -93,6 +93,9 @@ pub struct Cluster {
     /// none where only that was asked for. Nothing in the snapshot of a database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub databases: Option<Vec<Member>>,
+    /// In the snapshot of what the databases share: databases that were to be dumped and were not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// A database of a cluster.

@@ -492,6 +492,7 @@ pub fn cluster(repo: &Repository, time: i64) -> [SnapshotId; 3] {
             snapshot.cluster = Some(Cluster {
                 run,
                 databases: None,
+                missing: Vec::new(),
             });
         })
         .unwrap()
@@ -505,6 +506,7 @@ pub fn cluster(repo: &Repository, time: i64) -> [SnapshotId; 3] {
         snapshot.cluster = Some(Cluster {
             run,
             databases: Some(vec![member("a", a), member("b", b)]),
+            missing: Vec::new(),
         });
     });
     [a, b, whole.unwrap()]

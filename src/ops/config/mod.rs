@@ -126,13 +126,6 @@ impl Problems<'_> {
         self.list.push(problem(self.text, span, message.into()));
     }
 
-    /// As [`at`](Self::at), where the line is not to be shown, for there is a secret in it.
-    fn at_secret(&mut self, span: Range<usize>, message: impl Into<String>) {
-        let mut problem = problem(self.text, span, message.into());
-        problem.excerpt = None;
-        self.list.push(problem);
-    }
-
     /// Something is missing.
     pub(in crate::ops) fn missing(&mut self, message: impl Into<String>) {
         self.list.push(Problem {
@@ -142,6 +135,23 @@ impl Problems<'_> {
             message: message.into(),
         });
     }
+}
+
+/// Whether a line may have a secret in it, or in a value that somebody has misspelt: it is named, and not shown.
+fn is_delicate(line: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "pas",
+        "token",
+        "secret",
+        "key",
+        "url",
+        "connection",
+        "server",
+        "push",
+        "header",
+    ];
+    let line = line.to_lowercase();
+    WORDS.iter().any(|word| line.contains(word)) || line.contains("://") || line.contains('@')
 }
 
 fn problem(text: &str, span: Range<usize>, message: String) -> Problem {
@@ -159,7 +169,7 @@ fn problem(text: &str, span: Range<usize>, message: String) -> Problem {
     Problem {
         line: before.matches('\n').count() + 1,
         column,
-        excerpt: Some((line.to_owned(), meant.chars().count())),
+        excerpt: (!is_delicate(line)).then(|| (line.to_owned(), meant.chars().count())),
         message,
     }
 }
@@ -206,12 +216,7 @@ impl Config {
                 list: Vec::new(),
             };
             let message = error.message().trim_end();
-            let span = error.span().unwrap_or(0..0);
-            if message.contains(values::NO_SECRET) {
-                problems.at_secret(span, message);
-            } else {
-                problems.at(span, message);
-            }
+            problems.at(error.span().unwrap_or(0..0), message);
             ConfigError::Wrong {
                 path: path.to_owned(),
                 problems: problems.list,
@@ -289,8 +294,18 @@ impl Config {
         for (name, keys) in &self.file.repositories {
             self.place_of(name, keys, &mut problems);
         }
+        let mut profiles: Vec<Profile> = Vec::new();
         for (name, keys) in &self.file.profiles {
-            profile::resolve(self, name, keys, &mut problems);
+            let Some(profile) = profile::resolve(self, name, keys, &mut problems) else {
+                continue;
+            };
+            for other in profiles.iter().filter(|other| other.rivals(&profile)) {
+                problems.missing(format!(
+                    "the profiles {} and {name} dump the same into the same repository, so each would forget the other's snapshots: give one of them tags",
+                    other.name
+                ));
+            }
+            profiles.push(profile);
         }
         Channel::all(self, &self.file.notify, &mut problems);
         self.metrics_of(&mut problems);

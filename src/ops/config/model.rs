@@ -212,7 +212,7 @@ pub struct VerifyKeys {
     /// Not more often than this; the run before which so much has passed verifies
     pub every: Option<Value<Wait>>,
     /// The time in which all must be restored: 30m
-    pub rto: Option<Value<Wait>>,
+    pub rto: Option<At<Value<Wait>>>,
     /// Restore definitions only, and check so much of the blocks: for huge databases
     pub sample: Option<Value<Percent>>,
     /// Sessions that restore

@@ -11,6 +11,9 @@ use crate::pg::{ConnectionArgs, Settings, SettingsError};
 use crate::repo::{KeyError, Password, RepoError, Repository};
 use crate::store::{self, OpenError, Options, Store};
 
+/// What is said of a connection that cannot be shown.
+const NOT_READ: &str = "is no connection string or URI that can be read: write it like host=db1 dbname=postgres user=backup, or postgresql://backup@db1/postgres";
+
 /// A server.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -129,7 +132,7 @@ impl Config {
         let text = keys.connection.as_str();
         match Settings::states_password(text) {
             Ok(true) => {
-                problems.at_secret(
+                problems.at(
                     keys.connection.span(),
                     "a password is in the connection: take it out, and say where it is by password = { file = \"...\" }, \
                      or have it in ~/.pgpass",
@@ -137,13 +140,18 @@ impl Config {
                 return None;
             }
             Ok(false) => {}
-            Err(error) => {
-                problems.at(keys.connection.span(), error.to_string());
+            Err(_) => {
+                problems.at(keys.connection.span(), NOT_READ);
                 return None;
             }
         }
         if let Err(error) = settings(text) {
-            problems.at(keys.connection.span(), error.to_string());
+            // What it quotes may be a secret that was not written as one.
+            let shown = match text.contains(['@', '%']) || text.to_lowercase().contains("pas") {
+                true => NOT_READ.to_owned(),
+                false => error.to_string(),
+            };
+            problems.at(keys.connection.span(), shown);
         }
         let text = |value: &Option<super::values::Text>| value.as_ref().map(|v| v.0.clone());
         Some(Source {

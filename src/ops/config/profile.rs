@@ -161,6 +161,30 @@ pub struct Anomaly {
     pub duration: f64,
 }
 
+impl Profile {
+    /// Whether the snapshots of both cannot be told apart, and they are not to stay by the same rules.
+    pub(super) fn rivals(&self, other: &Self) -> bool {
+        let what = |profile: &Self| {
+            let mut tags = profile.tags.clone();
+            tags.sort();
+            let part = format!(
+                "{:?} {:?}",
+                profile.selection.chosen(),
+                profile.part.chosen()
+            );
+            let databases = format!("{:?} {}", profile.databases, profile.globals);
+            (
+                profile.source.name.clone(),
+                profile.repository.location.clone(),
+                databases,
+                part,
+                tags,
+            )
+        };
+        what(self) == what(other) && self.keep != other.keep
+    }
+}
+
 impl Anomaly {
     fn of(keys: &AnomalyKeys) -> Self {
         let part =
@@ -381,10 +405,16 @@ fn verify_step(
             return None;
         }
     };
+    if let (Some(rto), Some(_)) = (&keys.rto, &keys.sample) {
+        problems.at(
+            rto.span(),
+            "a sample restores no rows, so it says nothing of the time that takes: leave one out",
+        );
+    }
     Some(VerifyStep {
         server,
         every: keys.every.map(|wait| wait.0.0),
-        rto: keys.rto.map(|wait| wait.0.0),
+        rto: keys.rto.as_ref().map(|wait| wait.0.0),
         sample: keys.sample.map(|percent| percent.0.0.min(1.0)),
         jobs: keys.jobs.map(|jobs| usize::from(jobs).max(1)),
         queries: keys.queries.clone(),

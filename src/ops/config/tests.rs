@@ -34,7 +34,7 @@ globals = true
 retry_wait = "5s"
 select = { exclude_tables = ["audit.*"], where = ["orders: id > 5"], since = ["metrics=30 days"] }
 keep = { daily = 14, monthly = "unlimited", within = "1y6m" }
-verify = { ephemeral = true, rto = "30m", sample = "10%", queries = [{ sql = "select count(*) from orders" }] }
+verify = { ephemeral = true, rto = "30m", queries = [{ sql = "select count(*) from orders" }] }
 copy = { to = "offsite", keep = { last = 3 } }
 
 [profiles.weekly]
@@ -97,6 +97,19 @@ fn what_is_wrong_is_named_with_line_and_column() {
             .contains("there is no source \"b\"; there are a")
     );
     assert!(problems[1].message.contains("add [repositories.r]"));
+}
+
+#[test]
+fn profiles_that_would_forget_each_others_snapshots_are_refused() {
+    let text = |more: &str| {
+        format!(
+            "[sources.a]\nconnection = \"host=x\"\n[repositories.r]\nlocation = \"r\"\n[defaults]\nsource = \"a\"\nrepository = \"r\"\n[profiles.p]\nkeep = {{ daily = 7 }}\n[profiles.q]\nkeep = {{ yearly = 7 }}\n{more}"
+        )
+    };
+    let problems = wrong(&text(""));
+    assert!(problems[0].message.contains("p and q"), "{problems:?}");
+    assert_eq!(wrong(&text("tags = [\"yearly\"]")), []);
+    assert_eq!(wrong(&text("databases = [\"other\"]")), []);
 }
 
 #[test]

@@ -173,9 +173,6 @@ impl JsonSchema for Keep {
     }
 }
 
-/// What is said of a secret that stands in the file. The line it stands in is not shown then.
-pub(super) const NO_SECRET: &str = "no secret is written into this file";
-
 /// Where a secret is: one of `{ file = ... }`, `{ command = ... }`, `{ env = ... }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference(pub Secret);
@@ -192,7 +189,7 @@ impl<'de> Deserialize<'de> for Reference {
 
             fn visit_str<E: Error>(self, _: &str) -> Result<Reference, E> {
                 Err(E::custom(format_args!(
-                    "{NO_SECRET}: say where it is, as {{ file = \"...\" }}, {{ command = \"...\" }} or {{ env = \"...\" }}",
+                    "no secret is written into this file: say where it is, as {{ file = \"...\" }}, {{ command = \"...\" }} or {{ env = \"...\" }}",
                 )))
             }
 

@@ -10,11 +10,15 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 
 use super::gauges::Gauges;
 use crate::ops::config::Profile;
 use crate::ops::state::State;
 use crate::pg::interrupt::Interrupt;
+
+/// Time after a connection that could not be taken.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Why there is no exporter.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +58,9 @@ impl Exporter {
             .worker_threads(1)
             .enable_all()
             .build()?;
-        runtime.block_on(async {
+        // One scrape at a time, however many ask: each opens repositories.
+        let scrape = Arc::new(Mutex::new(()));
+        let result = runtime.block_on(async {
             let listener = TcpListener::from_std(self.listener)?;
             crate::ops::run::systemd(&[sd_notify::NotifyState::Ready]);
             let mut look = tokio::time::interval(std::time::Duration::from_millis(200));
@@ -66,10 +72,18 @@ impl Exporter {
                         }
                     }
                     accepted = listener.accept() => {
-                        let (stream, _) = accepted?;
-                        let profiles = Arc::clone(&self.profiles);
+                        let stream = match accepted {
+                            Ok((stream, _)) => stream,
+                            // The client is gone, or there are no descriptors left for a while.
+                            Err(error) => {
+                                tracing::warn!("a client of the exporter: {error}");
+                                tokio::time::sleep(PAUSE).await;
+                                continue;
+                            }
+                        };
+                        let (profiles, scrape) = (Arc::clone(&self.profiles), Arc::clone(&scrape));
                         tokio::spawn(async move {
-                            let service = service_fn(move |request| answer(request, Arc::clone(&profiles)));
+                            let service = service_fn(move |request| answer(request, Arc::clone(&profiles), Arc::clone(&scrape)));
                             let connection = hyper::server::conn::http1::Builder::new()
                                 .serve_connection(TokioIo::new(stream), service);
                             if let Err(error) = connection.await {
@@ -79,17 +93,22 @@ impl Exporter {
                     }
                 }
             }
-        })
+        });
+        // A scrape that waits for a storage is not waited for.
+        runtime.shutdown_background();
+        result
     }
 }
 
 async fn answer(
     request: Request<Incoming>,
     profiles: Arc<Vec<Profile>>,
+    scrape: Arc<Mutex<()>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let is_get = [Method::GET, Method::HEAD].contains(request.method());
     let (status, kind, text) = match (is_get, request.uri().path()) {
         (true, "/metrics") => {
+            let _alone = scrape.lock().await;
             // Repositories are read by blocking calls.
             let text = tokio::task::spawn_blocking(move || metrics(&profiles)).await;
             match text {

@@ -232,11 +232,13 @@ impl Gauges {
                 &of,
                 f64::from(u8::from(summary.equal)),
             );
-            self.set(
-                "pgtide_last_verify_recovery_seconds",
-                &of,
-                summary.restore_seconds,
-            );
+            if !summary.sampled {
+                self.set(
+                    "pgtide_last_verify_recovery_seconds",
+                    &of,
+                    summary.restore_seconds,
+                );
+            }
         }
         if let Some(at) = state.past.last_of(crate::ops::run::Step::Check) {
             self.set("pgtide_last_check_timestamp_seconds", &of, seconds(at));

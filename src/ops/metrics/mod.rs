@@ -61,10 +61,12 @@ pub fn publish(
 
 /// A name as part of a file's name.
 fn file_name(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-    name.chars()
-        .map(|c| if plain(c) { c } else { '_' })
-        .collect()
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let of = |c: char| match plain(c) {
+        true => c.to_string(),
+        false => format!("%{:x}", u32::from(c)),
+    };
+    name.chars().map(of).collect()
 }
 
 /// Replaces the file at once: it may be read at any moment.
@@ -125,6 +127,7 @@ mod tests {
     #[test]
     fn a_name_is_a_part_of_a_file_name() {
         assert_eq!(file_name("nightly-1_a"), "nightly-1_a");
-        assert_eq!(file_name("../a b"), "___a_b");
+        assert_eq!(file_name("../a b"), "%2e%2e%2fa%20b");
+        assert_ne!(file_name("db.prod"), file_name("db_prod"));
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lettre::message::Mailbox;
+use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{Message, SmtpTransport, Transport};
 use url::Url;
@@ -70,8 +71,8 @@ impl Mail {
         let mut message = Message::builder()
             .from(self.from.clone())
             .subject(subject)
-            // For rules of mail programs, and so that nothing answers by itself (RFC 3834).
-            .header(lettre::message::header::ContentType::TEXT_PLAIN);
+            .header(ContentType::TEXT_PLAIN)
+            .header(AutoSubmitted);
         for to in &self.to {
             message = message.to(to.clone());
         }
@@ -107,6 +108,24 @@ impl Mail {
             builder = builder.credentials(Credentials::new(user.clone(), password.to_string()));
         }
         Ok(builder.timeout(Some(TIMEOUT)).build())
+    }
+}
+
+/// So that nothing answers by itself (RFC 3834).
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
     }
 }
 

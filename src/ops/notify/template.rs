@@ -43,7 +43,7 @@ took        {{ seconds | duration }}{% endif %}
 /// The language's environment.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    // A misspelt name is seen when the template is checked, not in the middle of the night.
+    // What is not known of an event is nothing: a message with a gap is better than none.
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.add_filter("bytes", |number: u64| text::bytes(number));

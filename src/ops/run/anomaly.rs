@@ -19,7 +19,7 @@ const SHORT: f64 = 10.0;
 
 /// What of the databases is not as the last times.
 pub fn of_databases(databases: &[Database], past: &Past, limits: &config::Anomaly) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found = vanished(databases, past);
     for now in databases.iter().filter(|one| one.snapshot.is_some()) {
         let before: Vec<&Database> = (past.0.iter().rev())
             .filter_map(|run| {
@@ -45,7 +45,7 @@ pub fn of_databases(databases: &[Database], past: &Past, limits: &config::Anomal
             (&size, |one| one.source_bytes, limits.size, "less"),
         ] {
             let (now, usual) = (of(now) as f64, usual(&|one| of(one) as f64));
-            if (now - usual).abs() > usual * limit {
+            if usual > 0.0 && (now - usual).abs() >= usual * limit {
                 let more = if now > usual { "more" } else { less };
                 found.push(format!(
                     "{name}: {}, {} {more} than the usual {}",
@@ -65,6 +65,20 @@ pub fn of_databases(databases: &[Database], past: &Past, limits: &config::Anomal
         }
     }
     found
+}
+
+/// Databases that were dumped the last time, and are not among those that were to be dumped now.
+fn vanished(databases: &[Database], past: &Past) -> Vec<String> {
+    let Some(last) = past.last_success().filter(|_| !databases.is_empty()) else {
+        return Vec::new();
+    };
+    let before = last.details.databases.iter();
+    let gone = before.filter(|one| !databases.iter().any(|now| now.database == one.database));
+    gone.map(|one| {
+        let name = &one.database;
+        format!("{name}: is not there any more; its snapshots are kept as the rules say, and no new one comes")
+    })
+    .collect()
 }
 
 /// What is missing at this time: a night, or a verification.

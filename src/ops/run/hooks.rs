@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use crate::pg::interrupt::Interrupt;
 
 /// How often it is looked whether a hook has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a hook that has ended is listened to: something that it has left running may keep its pipes open.
+const LISTEN: Duration = Duration::from_secs(1);
 /// Bytes of what a hook says that are kept.
 const KEPT: usize = 4000;
 
@@ -48,11 +51,11 @@ pub fn run(
         child.stderr.take().map(|pipe| reader(Box::new(pipe))),
     ];
     let status = wait(&mut child, timeout, interrupt);
-    let _ = writer.join();
+    drop(writer);
     let said: Vec<String> = said
         .into_iter()
         .flatten()
-        .filter_map(|thread| thread.join().ok())
+        .filter_map(|heard| heard.recv_timeout(LISTEN).ok())
         .filter(|text| !text.is_empty())
         .collect();
     let said = said.join("\n");
@@ -91,7 +94,8 @@ fn wait(
 }
 
 /// Reads all, and keeps the beginning.
-fn reader(mut pipe: Box<dyn Read + Send>) -> thread::JoinHandle<String> {
+fn reader(mut pipe: Box<dyn Read + Send>) -> Receiver<String> {
+    let (heard, receiver) = channel();
     thread::spawn(move || {
         let mut kept = Vec::new();
         let mut buffer = [0; 4096];
@@ -101,8 +105,9 @@ fn reader(mut pipe: Box<dyn Read + Send>) -> thread::JoinHandle<String> {
             let room = KEPT.saturating_sub(kept.len()).min(read);
             kept.extend_from_slice(&buffer[..room]);
         }
-        String::from_utf8_lossy(&kept).trim().to_owned()
-    })
+        let _ = heard.send(String::from_utf8_lossy(&kept).trim().to_owned());
+    });
+    receiver
 }
 
 #[cfg(test)]
@@ -135,6 +140,14 @@ mod tests {
             "{error}"
         );
         assert!(hook("/no/such/program", minute).is_err());
+    }
+
+    #[test]
+    fn what_a_hook_leaves_running_holds_nobody_up() {
+        let began = Instant::now();
+        let minute = Duration::from_secs(60);
+        assert!(hook("sh -c 'sleep 60 & echo there'", minute).is_ok());
+        assert!(began.elapsed() < minute / 2);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub enum LockError {
         holder: String,
     },
     /// The file cannot be used.
-    #[error("the lock file {}: {source}\nhint: XDG_RUNTIME_DIR names the directory that it is put into", path.display())]
+    #[error("the lock file {}: {source}\nhint: see that this user may write there", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -95,10 +95,11 @@ impl Lock {
     }
 }
 
-/// Where lock files of this user are kept.
+/// Where lock files are kept: the same place in a crontab and in a terminal, which have other environments.
 fn directory() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let places = own.into_iter().chain([PathBuf::from("/run/lock")]);
-    let mut found = places.filter(|place| place.is_dir());
+    let places = ["/run/lock", "/var/lock", "/tmp"].map(PathBuf::from);
+    let writable =
+        |place: &PathBuf| rustix::fs::access(place, rustix::fs::Access::WRITE_OK).is_ok();
+    let mut found = places.into_iter().filter(writable);
     found.next().unwrap_or_else(std::env::temp_dir)
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use crate::dump::{DumpError, DumpOptions};
+use crate::dump::{self, DumpError, DumpOptions};
 use crate::pg::Settings;
 use crate::pg::interrupt::Interrupt;
 use crate::progress::{Progress, Stage};
@@ -118,6 +118,18 @@ struct Night<'a> {
     expired: &'a AtomicBool,
 }
 
+impl Night<'_> {
+    /// Tries again what may succeed then.
+    fn again<T>(
+        &self,
+        step: Step,
+        attempt: impl FnMut() -> Result<T, DumpError>,
+    ) -> Result<T, DumpError> {
+        let retries = (self.profile.retries, self.profile.retry_wait);
+        dump::again(retries, self.interrupt, &watch(self, step), attempt)
+    }
+}
+
 /// How a step ended, where it did not break off.
 #[derive(Debug)]
 struct Done {
@@ -165,30 +177,34 @@ pub fn run(
         details: Details::default(),
         exit: Exit::Done,
         error: None,
-        clock_wrong: false,
+        may_forget: true,
         stored: None,
     };
     let deadline = profile.deadline;
     let mut repo = None;
-    under_deadline(deadline, interrupt, &expired, || {
-        match Lock::take(profile) {
-            Ok(_lock) => {
+    // Until all is on record, and all are told.
+    let lock = Lock::take(profile);
+    under_deadline(deadline, interrupt, &expired, || match &lock {
+        Ok(_) => {
+            if choice.has(Step::Notify) {
                 tell(channels, &Event::start(profile, &record), &night, &mut run);
-                repo = run.all(&record);
             }
-            Err(error) => {
-                let held = matches!(error, LockError::Held { .. });
-                let exit = if held { Exit::Busy } else { Exit::Failed };
-                let message = error.to_string();
-                run.step(Step::Preflight, |_| Err(Broken { exit, message }));
-                repo = profile.repository.open().ok();
-            }
+            repo = run.all(&record);
+        }
+        Err(error) => {
+            let held = matches!(error, LockError::Held { .. });
+            let exit = if held { Exit::Busy } else { Exit::Failed };
+            let message = error.to_string();
+            run.step(Step::Preflight, |_| Err(Broken { exit, message }));
+            repo = profile.repository.open().ok();
         }
     });
     record.finished = crate::clock::now();
     let mut report = run.report(&record, began.elapsed());
+    // It may undo what the command before has done, for a run that is still at work.
     if let Some(command) = &profile.hooks.after
         && choice.has(Step::After)
+        && lock.is_ok()
     {
         let document = serde_json::to_vec(&report).unwrap_or_default();
         let environment = hook_environment(profile, report.outcome.word());
@@ -212,7 +228,13 @@ pub fn run(
         match result {
             Ok(None) => {}
             Ok(Some(summary)) => run.step(Step::Metrics, |_| Ok(Done::well(summary))),
-            Err(message) => run.step(Step::Metrics, |_| Err(Broken::failed(message))),
+            Err(message) => run.step(Step::Metrics, |_| {
+                Ok(Done {
+                    exit: Exit::Partly,
+                    summary: "not written".to_owned(),
+                    error: Some(message),
+                })
+            }),
         }
     }
     run.report(&record, began.elapsed())
@@ -296,8 +318,8 @@ struct Run<'a> {
     exit: Exit,
     /// What went wrong first.
     error: Option<String>,
-    /// Nothing may be removed by this clock.
-    clock_wrong: bool,
+    /// Whether something may be removed by this clock.
+    may_forget: bool,
     /// What tonight's dump has stored.
     stored: Option<steps::Stored>,
 }
@@ -393,7 +415,7 @@ impl Run<'_> {
                     .add(Level::Warning, Step::Preflight, &*warning);
                 run.details.anomalies.push(warning);
             }
-            run.clock_wrong = found.clock_wrong;
+            run.may_forget = !found.clock_wrong && !found.long_ago;
             ready = Some((opened, options, past));
             Ok(Done {
                 exit: if found.clock_wrong {
@@ -401,9 +423,9 @@ impl Run<'_> {
                 } else {
                     Exit::Done
                 },
-                error: found
-                    .clock_wrong
-                    .then(|| "the clock of this host is behind".to_owned()),
+                error: found.clock_wrong.then(|| {
+                    "the clock of this host cannot be right: nothing is removed tonight".to_owned()
+                }),
                 summary: found.summary,
             })
         });
@@ -454,6 +476,9 @@ impl Run<'_> {
                 self.details.anomalies.push(anomaly);
             }
         }
+        if !self.choice.has(Step::Dump) {
+            self.take_last(repo, past);
+        }
         let dumped = self.stored.is_some();
         let interrupted = self.night.interrupt.raised();
         let now = crate::clock::now();
@@ -468,6 +493,17 @@ impl Run<'_> {
                 self.skip(Step::Verify, "not due yet");
             } else {
                 self.step(Step::Verify, |run| run.verify(repo, verify));
+            }
+        }
+        if let Some(copy) = profile
+            .copy
+            .as_ref()
+            .filter(|_| self.choice.has(Step::Copy))
+        {
+            match () {
+                () if self.night.interrupt.raised() => self.skip(Step::Copy, "the run was stopped"),
+                () if !dumped => self.skip(Step::Copy, "nothing was dumped"),
+                () => self.step(Step::Copy, |run| run.copy(repo, copy)),
             }
         }
         let keep = profile.keep.as_ref();
@@ -497,28 +533,45 @@ impl Run<'_> {
                 () => self.step(Step::Check, |run| run.check(repo, check)),
             }
         }
-        if let Some(copy) = profile
-            .copy
-            .as_ref()
-            .filter(|_| self.choice.has(Step::Copy))
-        {
-            match () {
-                () if self.night.interrupt.raised() => self.skip(Step::Copy, "the run was stopped"),
-                () if !dumped => self.skip(Step::Copy, "nothing was dumped"),
-                () => self.step(Step::Copy, |run| run.copy(repo, copy)),
-            }
+    }
+
+    /// What the last dump has stored, where none is asked for.
+    fn take_last(&mut self, repo: &Repository, past: &Past) {
+        let Some(last) = past.last_success() else {
+            return;
+        };
+        let heads = last.details.heads.clone();
+        match steps::Stored::of(repo, heads, &last.details.databases) {
+            Ok(stored) => self.stored = Some(stored),
+            Err(error) => self.night.progress.note(&error.to_string()),
         }
     }
 
     /// Why nothing is forgotten tonight: what is old may be all that there is.
     fn why_not_forget(&self) -> Option<&'static str> {
+        let verify = self
+            .details
+            .steps
+            .iter()
+            .find(|report| report.step == Step::Verify);
+        let dump = self
+            .details
+            .steps
+            .iter()
+            .find(|report| report.step == Step::Dump);
+        let failed = |report: Option<&StepReport>| {
+            report.is_some_and(|report| report.outcome == Some(Outcome::Failed))
+        };
         match () {
-            () if self.clock_wrong => {
-                Some("the clock cannot be right, so nothing is known to be old")
+            () if !self.may_forget => {
+                Some("the clock may not be right, so nothing is known to be old")
             }
             () if self.night.interrupt.raised() => Some("the run was stopped"),
-            () if !self.did(Step::Dump) => Some("not everything was dumped"),
-            () if self.failed(Step::Verify) => Some("the verification failed"),
+            () if self.stored.is_none() || failed(dump) => Some("nothing was dumped"),
+            () if dump.is_some() && !self.details.is_dumped() => {
+                Some("not every database was dumped")
+            }
+            () if failed(verify) => Some("the verification failed"),
             () => None,
         }
     }

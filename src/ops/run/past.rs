@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::ops::retention::TOLERANCE;
 use crate::ops::verified;
 use crate::repo::{Outcome, RepoError, Repository, RunRecord};
 
@@ -24,12 +25,7 @@ pub struct PastRun {
 impl PastRun {
     /// Whether the databases were dumped, all of them.
     pub fn dumped(&self) -> bool {
-        let dump = self
-            .details
-            .steps
-            .iter()
-            .find(|report| report.step == Step::Dump);
-        dump.is_some_and(|dump| dump.outcome == Some(Outcome::Done))
+        self.details.is_dumped()
     }
 
     /// Whether a step was done: one that failed is to be done again.
@@ -53,8 +49,12 @@ impl Past {
 
     /// Those of the records that are of the profile's runs.
     pub fn of(records: impl IntoIterator<Item = RunRecord>, profile: &str) -> Self {
+        // What a clock that was ahead has left says nothing of any time.
+        let now = crate::clock::now();
+        let latest = now.checked_add(TOLERANCE).unwrap_or(Timestamp::MAX);
         let runs = records
             .into_iter()
+            .filter(|record| record.started <= latest)
             .filter(|record| record.command == "run" && record.profile.as_deref() == Some(profile))
             .map(|record| PastRun {
                 // Of another version of pgtide, which may have said it otherwise.

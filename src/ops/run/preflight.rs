@@ -1,24 +1,29 @@
 //! Whether everything is there that a run needs: better known before than in the middle of the night's work.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use crate::dump::DumpOptions;
+use crate::dump::{DumpError, DumpOptions};
 use crate::ops::config::{Databases, Profile};
 use crate::ops::retention::TOLERANCE;
+use crate::ops::text::bytes;
 use crate::pg::pg_dump::{PgDump, PgDumpall};
 use crate::pg::{Connection, FIRST_DATABASE, Settings, session_options};
 use crate::repo::Repository;
 use crate::store::local_path;
 
 use super::past::Past;
+use super::report::Step;
 use super::{Broken, Night};
 
 /// Runs whose additions say how much room is needed.
 const COMPARED: usize = 7;
 /// How much of the source the first dump takes, at most as a rule.
 const FIRST: f64 = 0.5;
-/// With less than this part of what is probably needed, a dump would fill the disk for nothing.
-const HOPELESS: f64 = 0.1;
+/// After so many intervals without a run, or so long where none is set, it may be the clock that is wrong.
+const LONG_AGO: u32 = 10;
+const LONG_AGO_WITHOUT: Duration = Duration::from_secs(60 * 86_400);
 
 /// What was found.
 pub struct Found {
@@ -26,6 +31,8 @@ pub struct Found {
     pub warnings: Vec<String>,
     /// The clock of this host cannot be right: nothing may be removed by it.
     pub clock_wrong: bool,
+    /// So much time has passed since the last run that the clock may be wrong.
+    pub long_ago: bool,
     /// In a line.
     pub summary: String,
 }
@@ -40,7 +47,7 @@ pub fn look(
     let profile = night.profile;
     let now = crate::clock::now();
     let mut warnings = Vec::new();
-    let mut conn = connect(&options.settings, profile)?;
+    let mut conn = connect(night, &options.settings)?;
     let version = conn.server_version();
     PgDump::find(options.pg_dump.as_deref(), options.path.as_deref(), version)
         .map_err(Broken::from_error)?;
@@ -48,11 +55,15 @@ pub fn look(
         let explicit = profile.source.pg_dumpall.as_deref();
         PgDumpall::find(explicit, options.path.as_deref(), version).map_err(Broken::from_error)?;
     }
-    warnings.extend(clock_of_server(&mut conn)?);
-    let bytes = databases(&mut conn, profile)?;
+    let server_clock = clock_of_server(&mut conn)?;
+    let apart = server_clock.is_some();
+    warnings.extend(server_clock);
+    let size = databases(&mut conn, profile)?;
     warnings.extend(blocking(&mut conn)?);
-    let clock_wrong = clock_of_host(repo, past, now, &mut warnings)?;
-    room(profile, past, bytes, &mut warnings)?;
+    let clock_wrong = clock_of_host(repo, now, &mut warnings)? || apart;
+    let long_ago = long_ago(profile, past, now);
+    warnings.extend(long_ago.clone());
+    warnings.extend(room(profile, past, size));
     let server = conn.parameter("server_version").unwrap_or_default();
     let server = server.split_whitespace().next().unwrap_or_default();
     Ok(Found {
@@ -60,24 +71,32 @@ pub fn look(
             "PostgreSQL {server} at {}:{}, {} to dump",
             options.settings.host_name(),
             options.settings.port(),
-            crate::ops::text::bytes(bytes)
+            bytes(size)
         ),
         warnings,
         clock_wrong,
+        long_ago: long_ago.is_some(),
     })
 }
 
 /// A session in the database that is named, else in the one that every cluster has.
-fn connect(settings: &Settings, profile: &Profile) -> Result<Connection, Broken> {
+fn connect(night: &Night<'_>, settings: &Settings) -> Result<Connection, Broken> {
+    let profile = night.profile;
     let named = settings.get("dbname").is_some();
     let settings = match profile.databases {
         Databases::Connected if !profile.globals => settings.clone(),
         _ if named => settings.clone(),
         _ => settings.with_dbname(FIRST_DATABASE),
     };
-    settings
-        .connect(&session_options())
-        .map_err(Broken::from_error)
+    night
+        .again(Step::Preflight, || {
+            let connected = settings.connect(&session_options());
+            connected.map_err(|source| DumpError::Server {
+                context: "could not connect",
+                source,
+            })
+        })
+        .map_err(Broken::from)
 }
 
 fn clock_of_server(conn: &mut Connection) -> Result<Option<String>, Broken> {
@@ -91,7 +110,7 @@ fn clock_of_server(conn: &mut Connection) -> Result<Option<String>, Broken> {
     let apart = Timestamp::now().duration_since(theirs).abs();
     Ok((apart > TOLERANCE).then(|| {
         format!(
-            "the clocks of this host and of the server are {} s apart\nhint: have both set by NTP",
+            "the clocks of this host and of the server are {} s apart: nothing is removed tonight, as what is old is not known\nhint: have both set by NTP",
             apart.as_secs()
         )
     }))
@@ -146,81 +165,62 @@ fn blocking(conn: &mut Connection) -> Result<Vec<String>, Broken> {
 /// Whether this host's clock is behind what is already in the repository.
 fn clock_of_host(
     repo: &Repository,
-    past: &Past,
     now: Timestamp,
     warnings: &mut Vec<String>,
 ) -> Result<bool, Broken> {
-    let newest = repo
-        .snapshots()
-        .map_err(Broken::from_repo)?
-        .list
-        .last()
-        .map(|(_, snapshot)| snapshot.time);
-    let last = past.last().map(|run| run.record.finished);
-    let Some(newest) = newest.max(last) else {
+    let snapshots = repo.snapshots().map_err(Broken::from_repo)?.list;
+    let Some((id, newest)) = snapshots.last() else {
         return Ok(false);
     };
-    let ahead = newest.duration_since(now);
+    let ahead = newest.time.duration_since(now);
     if ahead <= TOLERANCE {
         return Ok(false);
     }
     warnings.push(format!(
-        "the clock of this host is behind: the repository has something of {}, {} from now. Nothing is removed tonight, as what is old is not known\nhint: set the clock; what was dumped with a wrong one can be removed by pgtide forget",
-        newest.strftime("%F %T UTC"),
+        "the clock of this host is behind: snapshot {id:.12} is of {}, {} from now. Nothing is removed tonight, as what is old is not known\nhint: set the clock; a snapshot that was made while it was ahead can be removed by pgtide forget",
+        newest.time.strftime("%F %T UTC"),
         super::anomaly::span(ahead.unsigned_abs())
     ));
     Ok(true)
 }
 
-/// Whether there is room for tonight's dump, where that can be known.
-fn room(
-    profile: &Profile,
-    past: &Past,
-    source_bytes: u64,
-    warnings: &mut Vec<String>,
-) -> Result<(), Broken> {
-    let Some(path) = local_path(&profile.repository.location) else {
-        return Ok(());
+/// Whether so much time has passed since the last run that the clock may be ahead: then nothing is removed in this one,
+/// and somebody is told before the next.
+fn long_ago(profile: &Profile, past: &Past, now: Timestamp) -> Option<String> {
+    let last = past.last()?.record.started;
+    let long = match profile.every {
+        Some(every) => every * LONG_AGO,
+        None => LONG_AGO_WITHOUT,
     };
-    let Ok(facts) = rustix::fs::statvfs(&path) else {
-        return Ok(());
-    };
+    let ago = Duration::try_from(now.duration_since(last)).ok()?;
+    (ago > long).then(|| {
+        format!(
+            "the last run was {} ago: if that is not so, the clock of this host is ahead. Nothing is removed in this run",
+            super::anomaly::span(ago)
+        )
+    })
+}
+
+/// What is to be said of the room for tonight's dump, where that can be known. A guess is no reason not to try.
+fn room(profile: &Profile, past: &Past, source_bytes: u64) -> Option<String> {
+    let path = local_path(&profile.repository.location)?;
+    let facts = rustix::fs::statvfs(&path).ok()?;
     let free = facts.f_bavail.saturating_mul(facts.f_frsize);
-    let added = past
-        .0
-        .iter()
-        .rev()
-        .filter(|run| run.dumped())
-        .take(COMPARED);
-    let most = added
-        .map(|run| {
-            run.details
-                .databases
-                .iter()
-                .map(|one| one.added_bytes)
-                .sum::<u64>()
-        })
-        .max();
-    let needed = match most {
+    let added = past.0.iter().rev().filter(|run| run.dumped());
+    let sums = added.take(COMPARED).map(|run| {
+        let databases = run.details.databases.iter();
+        databases.map(|one| one.added_bytes).sum::<u64>()
+    });
+    let needed = match sums.max() {
         Some(most) => most + most / 2,
         None => (source_bytes as f64 * FIRST) as u64,
     };
-    let text = crate::ops::text::bytes;
-    if (free as f64) < needed as f64 * HOPELESS {
-        return Err(Broken::failed(format!(
-            "{path}: {} are free, and tonight's dump will probably need {}\nhint: make room, or have less kept: pgtide forget --prune",
-            text(free),
-            text(needed),
-            path = path.display()
-        )));
-    }
-    if free < needed {
-        warnings.push(format!(
-            "{}: {} are free, and tonight's dump may need {}",
+    (free < needed).then(|| {
+        format!(
+            "{}: {} are free, and tonight's dump may need {}\nhint: make room, or have less kept: pgtide forget --prune",
             path.display(),
-            text(free),
-            text(needed)
-        ));
-    }
-    Ok(())
+            bytes(free),
+            bytes(needed)
+        )
+    })
 }

@@ -1,5 +1,6 @@
 //! What a run did: for its record, for those who are told, and for people.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -179,6 +180,15 @@ pub struct Details {
     pub copied: u64,
     /// Snapshots that were removed.
     pub forgotten: u64,
+    /// The snapshots that tonight's dump stands for: of a cluster the one of the whole.
+    pub heads: Vec<SnapshotId>,
+}
+
+impl Details {
+    /// Whether there are databases, and all of them were dumped, be it without something that the role may not read.
+    pub fn is_dumped(&self) -> bool {
+        !self.databases.is_empty() && self.databases.iter().all(|one| one.snapshot.is_some())
+    }
 }
 
 /// What a run did.
@@ -222,12 +232,12 @@ impl Report {
         self.details.steps.iter().find(|report| report.step == step)
     }
 
-    /// The snapshots of the databases.
+    /// The snapshots that were made.
     pub fn snapshots(&self) -> Vec<SnapshotId> {
-        self.details
-            .databases
-            .iter()
-            .filter_map(|one| one.snapshot)
-            .collect()
+        let databases = self.details.databases.iter();
+        let databases = databases.filter_map(|one| one.snapshot);
+        let heads = self.details.heads.iter().copied();
+        let all: BTreeSet<SnapshotId> = heads.chain(databases).collect();
+        all.into_iter().collect()
     }
 }

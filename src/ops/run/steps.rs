@@ -1,22 +1,20 @@
 //! The steps on databases and repositories.
 
-use std::collections::BTreeSet;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
 
-use backon::{BlockingRetryable, ConstantBuilder};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::dump::cluster::{self, ClusterOptions, Members};
 use crate::dump::{self, DumpError, DumpOptions};
 use crate::ops::config::{Check, CopyStep, Databases, VerifyServer, VerifyStep};
 use crate::ops::exit::Exit;
-use crate::ops::retention::{self, Candidate, Policy};
+use crate::ops::retention::{self, Candidate, Group, Policy};
 use crate::ops::text;
 use crate::ops::verified::Summary;
 use crate::repo::{
-    CheckOptions, CheckPhase, CopyOptions, Level, PruneOptions, PrunePhase, ReadData, Repository,
-    SnapshotId,
+    CheckOptions, CheckPhase, CopyOptions, Level, PruneOptions, PrunePhase, ReadData, RepoError,
+    Repository, SnapshotId,
 };
 use crate::rows::Effort;
 use crate::schema::statements::RenderOptions;
@@ -25,19 +23,47 @@ use crate::verify::snapshot::{self, Query, Server, VerifyOptions};
 use super::report::{Database, Step};
 use super::{Broken, Done, Night, Run, watch};
 
-/// How long is waited between two looks whether the run is to stop.
-const LOOK: Duration = Duration::from_millis(200);
 /// Problems of a check that are named.
 const NAMED: usize = 5;
 
 /// What tonight's dump has stored.
 pub struct Stored {
-    /// The snapshots to be verified: of a cluster the one of the whole.
+    /// The snapshots that stand for it: of a cluster the one of the whole.
     pub heads: Vec<SnapshotId>,
-    /// What the server is known by.
-    pub server: String,
-    /// What was dumped: names of databases, `(cluster)`.
-    pub labels: BTreeSet<String>,
+    /// What they are of, and what of it.
+    groups: BTreeSet<Group>,
+    /// The databases.
+    databases: BTreeSet<String>,
+}
+
+impl Stored {
+    /// What these snapshots are.
+    pub fn of(
+        repo: &Repository,
+        heads: Vec<SnapshotId>,
+        databases: &[Database],
+    ) -> Result<Self, RepoError> {
+        let all = Candidate::of(&repo.inventory()?).into_iter();
+        let ours = all.filter(|candidate| heads.contains(&candidate.id));
+        Ok(Self {
+            groups: ours.map(|candidate| candidate.group).collect(),
+            heads,
+            databases: databases.iter().map(|one| one.database.clone()).collect(),
+        })
+    }
+
+    /// Whether a snapshot is of a kind with them: of the same databases of the same server, and of the same part of them;
+    /// or what an interrupted dump of the cluster has left.
+    fn is_like(&self, candidate: &Candidate) -> bool {
+        let group = &candidate.group;
+        let left = || {
+            candidate.run.is_some()
+                && candidate.members.is_none()
+                && self.databases.contains(&group.label)
+                && self.groups.iter().any(|ours| ours.server == group.server)
+        };
+        self.groups.contains(group) || left()
+    }
 }
 
 /// How the databases are dumped.
@@ -80,34 +106,15 @@ impl Run<'_> {
             true => self.dump_cluster(repo, options, members)?,
             false => self.dump_each(repo, options, members)?,
         };
-        if let (Some(term), Some(stored)) = (profile.protect, &self.stored) {
+        let heads = self.details.heads.clone();
+        if let Some(term) = profile.protect.filter(|_| !heads.is_empty()) {
             let until = term.after(crate::clock::now(), &TimeZone::system());
-            repo.protect(&stored.heads, Some(until))?;
+            repo.protect(&heads, Some(until))?;
+        }
+        if !heads.is_empty() {
+            self.stored = Some(Stored::of(repo, heads, &self.details.databases)?);
         }
         Ok(done)
-    }
-
-    /// Tries again what may succeed then.
-    fn again<T>(&self, work: impl FnMut() -> Result<T, DumpError>) -> Result<T, DumpError> {
-        let (profile, interrupt) = (self.night.profile, self.night.interrupt);
-        let stopped = interrupt.clone();
-        let builder = ConstantBuilder::default()
-            .with_delay(profile.retry_wait)
-            .with_max_times(usize::from(profile.retries));
-        work.retry(builder)
-            .when(|error| error.may_pass() && !interrupt.raised())
-            .notify(|error, wait| {
-                let text = format!("{error}\ntrying again in {wait:?}");
-                self.night.progress.note(&text);
-                self.night.log.add(Level::Warning, Step::Dump, text);
-            })
-            .sleep(move |wait: Duration| {
-                let until = Instant::now() + wait;
-                while Instant::now() < until && !stopped.raised() {
-                    thread::sleep(LOOK.min(wait));
-                }
-            })
-            .call()
     }
 
     /// Roles, tablespaces and databases, in a snapshot of the whole.
@@ -122,19 +129,17 @@ impl Run<'_> {
             databases,
             role_passwords: profile.role_passwords,
             pg_dumpall: profile.source.pg_dumpall.clone(),
+            retries: (profile.retries, profile.retry_wait),
         };
         let progress = watch(self.night, Step::Dump);
-        let report =
-            self.again(|| cluster::run(repo, options, &wanted, self.night.interrupt, &progress))?;
+        let report = self.night.again(Step::Dump, || {
+            cluster::run(repo, options, &wanted, self.night.interrupt, &progress)
+        })?;
         self.details.databases = report.databases.iter().map(Database::from).collect();
         let failed = report.failed.iter();
         let failed = failed.map(|(name, error)| Database::failed(name.clone(), error.clone()));
         self.details.databases.extend(failed);
-        self.stored = Some(Stored {
-            heads: vec![report.id],
-            server: report.snapshot.source.server(),
-            labels: [report.snapshot.label().to_owned()].into(),
-        });
+        self.details.heads = vec![report.id];
         Ok(self.dumped(&report.skipped))
     }
 
@@ -153,23 +158,17 @@ impl Run<'_> {
             }
         };
         let progress = watch(self.night, Step::Dump);
-        let mut stored: Option<Stored> = None;
         let mut first = None;
         for name in names {
             let options = DumpOptions {
                 settings: options.settings.with_dbname(&name),
                 ..options.clone()
             };
-            match self.again(|| dump::run(repo, &options, self.night.interrupt, &progress)) {
+            let attempt = || dump::run(repo, &options, self.night.interrupt, &progress);
+            match self.night.again(Step::Dump, attempt) {
                 Ok(report) => {
                     self.details.databases.push(Database::from(&report));
-                    let stored = stored.get_or_insert_with(|| Stored {
-                        heads: Vec::new(),
-                        server: report.snapshot.source.server(),
-                        labels: BTreeSet::new(),
-                    });
-                    stored.heads.push(report.id);
-                    stored.labels.insert(name);
+                    self.details.heads.push(report.id);
                 }
                 Err(error) => {
                     let failed = Database::failed(name.clone(), error.to_string());
@@ -183,9 +182,8 @@ impl Run<'_> {
                 }
             }
         }
-        self.stored = stored;
         match first {
-            Some(error) if self.stored.is_none() => Err(error.into()),
+            Some(error) if self.details.heads.is_empty() => Err(error.into()),
             _ => Ok(self.dumped(&[])),
         }
     }
@@ -278,18 +276,23 @@ impl Run<'_> {
             .map(|one| format!("{}:\n  {}", one.database, one.wrong.join("\n  ")))
             .collect();
         let done = Done {
-            exit: match (found.equal, found.in_time) {
+            exit: match (found.equal, found.in_time && found.not_compared.is_empty()) {
                 (false, _) => Exit::Difference,
                 (true, false) => Exit::Partly,
                 (true, true) => Exit::Done,
             },
             summary: found.line(),
-            error: (!wrong.is_empty()).then(|| {
-                format!(
+            error: match (wrong.is_empty(), found.not_compared.is_empty()) {
+                (false, _) => Some(format!(
                     "what was restored is not what the snapshot says\n{}",
                     wrong.join("\n")
-                )
-            }),
+                )),
+                (true, false) => Some(format!(
+                    "not all was compared\n{}",
+                    found.not_compared.join("\n")
+                )),
+                (true, true) => None,
+            },
         };
         self.details.verified = Some(found);
         Ok(done)
@@ -310,14 +313,11 @@ impl Run<'_> {
         Ok(repo.forget(&goes)?.len() as u64)
     }
 
-    /// Whether a snapshot is one of this profile: of the same server and databases, with its tags.
+    /// Whether a snapshot is one of this profile: of a kind with tonight's, with its tags and no others.
     fn is_of_kind(&self, candidate: &Candidate) -> bool {
-        let tags = &self.night.profile.tags;
-        self.stored.as_ref().is_some_and(|stored| {
-            candidate.group.server == stored.server
-                && stored.labels.contains(&candidate.group.label)
-                && tags.iter().all(|tag| candidate.tags.contains(tag))
-        })
+        let tags = |tags: &[String]| tags.iter().cloned().collect::<BTreeSet<_>>();
+        tags(&self.night.profile.tags) == tags(&candidate.tags)
+            && (self.stored.iter()).any(|stored| stored.is_like(candidate))
     }
 
     /// Frees what nothing needs.
@@ -408,14 +408,20 @@ impl Run<'_> {
     pub(super) fn copy(&mut self, repo: &Repository, step: &CopyStep) -> Result<Done, Broken> {
         let target = step.to.open()?;
         let there = target.inventory()?;
-        // What the second repository has forgotten is not brought back.
-        let newest = (Candidate::of(&there).iter())
+        // What the second repository has forgotten is not brought back; what it never had is.
+        let mut newest: BTreeMap<Group, Timestamp> = BTreeMap::new();
+        for candidate in Candidate::of(&there) {
+            let newest = newest.entry(candidate.group).or_insert(candidate.time);
+            *newest = candidate.time.max(*newest);
+        }
+        let ours = Candidate::of(&repo.inventory()?).into_iter();
+        let mut ids: Vec<SnapshotId> = ours
             .filter(|candidate| self.is_of_kind(candidate))
-            .map(|candidate| candidate.time)
-            .max();
-        let mut ids: Vec<SnapshotId> = (Candidate::of(&repo.inventory()?).iter())
-            .filter(|candidate| self.is_of_kind(candidate))
-            .filter(|candidate| newest.is_none_or(|newest| candidate.time > newest))
+            .filter(|candidate| {
+                newest
+                    .get(&candidate.group)
+                    .is_none_or(|newest| candidate.time > *newest)
+            })
             .map(|candidate| candidate.id)
             .collect();
         let tonight = self.stored.iter().flat_map(|stored| &stored.heads);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::dump::origin::Origin;
-use crate::dump::plan::PlannedTable;
+use crate::dump::plan::{Plan, PlannedTable};
 use crate::dump::{DumpOptions, Kindness};
 use crate::pg::Settings;
 use crate::pg::archive::TocEntry;
@@ -24,8 +24,8 @@ use crate::verify::compare::pairing::{self, Kind};
 use crate::verify::compare::reading::{self, Tally};
 use crate::verify::compare::{Change, EntryDifference, Held, TableComparison};
 
-use super::large_objects;
 use super::{Differences, VerifyError, VerifyOptions};
+use super::{large_objects, printed};
 
 /// What rows are of.
 type Key = (Kind, Name);
@@ -65,7 +65,7 @@ pub fn compare(
     };
     let (sums, found) = origin.holding.watched(read)?;
     let tables = match rows {
-        true => stored.compare(opened, &origin.plan.tables, &sums)?,
+        true => stored.compare(opened, &origin.plan, &sums)?,
         false => Vec::new(),
     };
     let kept = Definitions::stored(&opened.entries, &opened.sequences);
@@ -74,7 +74,9 @@ pub fn compare(
         true => sequences([&kept, &found], true, None),
         false => Vec::new(),
     };
-    let (schema, mut notes) = definitions(opened, &origin, options.render, kept, found);
+    let defined = definitions(opened, &origin, options.render, kept, found);
+    let (schema, mut notes) = (defined.different, defined.notes);
+    not_compared.extend(defined.not_compared);
     if fitted && !opened.model.hypertables.is_empty() {
         notes.push("TimescaleDB's catalog was made to fit what was restored, so it was not compared row by row; chunks, their rows and their definitions were".to_owned());
     }
@@ -201,9 +203,10 @@ impl<'a> Stored<'a> {
     fn compare(
         &self,
         opened: &Opened,
-        tables: &[PlannedTable],
+        plan: &Plan,
         sums: &[Tally],
     ) -> Result<Vec<TableComparison>, VerifyError> {
+        let tables = &plan.tables;
         let mut pairs: BTreeMap<Key, Pair<'_>> = BTreeMap::new();
         for (&(kind, ref name), record) in &self.by_key {
             let pair = pairs.entry(self.home(kind, name.clone())).or_default();
@@ -230,7 +233,9 @@ impl<'a> Stored<'a> {
         for ((kind, name), pair) in pairs {
             // Of a table without its rows in the snapshot there is none to be found.
             let empty = pair.found.is_none_or(|found| found.digest.rows == 0);
-            if binary_only(&pair) || pair.stored.is_none() && empty {
+            // What the role here may not read is named among what was left out.
+            let hidden = pair.found.is_none() && plan.without_rows.contains(&name);
+            if binary_only(&pair) || hidden || pair.stored.is_none() && empty {
                 continue;
             }
             let always = matches!(kind, Kind::LargeObjects | Kind::LargeObjectProperties);
@@ -285,74 +290,97 @@ fn columns_differ(pair: &Pair<'_>) -> Vec<String> {
     .concat()
 }
 
-/// The definitions that are not the same, and what is worth knowing of those that cannot be told apart: another `pg_dump`
-/// or another server prints the same in other words.
+/// What came of comparing definitions.
+#[derive(Default)]
+struct Defined {
+    different: Vec<EntryDifference>,
+    notes: Vec<String>,
+    not_compared: Vec<String>,
+}
+
+/// Compares definitions. The same in other words is the same; what another `pg_dump` or another server prints in other
+/// words may be, or may not.
 fn definitions(
     opened: &Opened,
     origin: &Origin<'_>,
     render: RenderOptions,
     mut kept: Definitions,
     mut found: Definitions,
-) -> (Vec<EntryDifference>, Vec<String>) {
+) -> Defined {
+    // Of a dump without owners everything belongs to who restores.
+    let ownerless = kept.entries().iter().all(|entry| entry.owner.is_empty());
+    let render = RenderOptions {
+        no_owner: render.no_owner || ownerless,
+        ..render
+    };
     for side in [&mut kept, &mut found] {
         as_rendered(side.entries_mut(), render);
     }
     let (kept, found) = (texts(kept.entries()), texts(found.entries()));
-    let mut notes = Vec::new();
-    let reordered = |difference: &EntryDifference| {
-        let key = (
-            difference.kind.clone(),
-            difference.schema.clone(),
-            difference.name.clone(),
-            0,
-        );
-        difference.change == Change::Different
-            && (kept.get(&key).zip(found.get(&key))).is_some_and(|(a, b)| is_reordered(a, b))
-    };
-    let mut all = differences(kept.clone(), found.clone());
-    all.retain(|difference| {
-        let other_order = reordered(difference);
-        if other_order {
-            notes.push(format!(
-                "the columns of {}.{} stand in another order than at the source: no dump keeps that of a child that got its columns before it was one",
-                difference.schema.as_deref().unwrap_or_default(),
-                difference.name
-            ));
-        }
-        !other_order
-    });
     let source = &opened.snapshot.source;
     let major = |version: i32| version / 10_000;
     let printed_by = source.pg_dump_version.split('.').next();
     let alike = major(source.server_version_num) == major(origin.server_version.0)
         && printed_by == Some(&origin.pg_dump.major().to_string());
-    if !alike {
-        let before = all.len();
-        all.retain(|difference| difference.change != Change::Different);
-        let other = before - all.len();
-        if other > 0 {
-            notes.push(format!(
-                "{other} definitions read otherwise than in the snapshot, which was printed by pg_dump {} of PostgreSQL {}: this is pg_dump {} of {}",
-                source.pg_dump_version,
-                source.server_version,
-                origin.pg_dump.major(),
-                origin.server_version.1
+    let partly = !opened.snapshot.chosen.is_empty() || !opened.snapshot.conditions.is_empty();
+    let mut defined = Defined::default();
+    let (mut in_other_words, mut by_others) = (0, 0);
+    for difference in differences(kept.clone(), found.clone()) {
+        let name = format!(
+            "{}.{}",
+            difference.schema.as_deref().unwrap_or_default(),
+            difference.name
+        );
+        let all = (0..).map_while(|number| {
+            let key = (
+                difference.kind.clone(),
+                difference.schema.clone(),
+                difference.name.clone(),
+                number,
+            );
+            kept.get(&key).zip(found.get(&key))
+        });
+        let both = |same: fn(&str, &str) -> bool| {
+            difference.change == Change::Different && all.clone().all(|(a, b)| a == b || same(a, b))
+        };
+        if both(printed::is_alike) {
+            in_other_words += 1;
+        } else if both(printed::is_reordered) {
+            defined.notes.push(format!(
+                "the columns of {name} stand in another order than at the source: no dump keeps that of a child that got its columns before it was one"
             ));
+        } else if partly && both(printed::is_not_validated) {
+            defined.notes.push(format!(
+                "{name} is not validated: rows that it refers to were not dumped"
+            ));
+        } else if partly
+            && difference.change == Change::OnlySource
+            && difference.kind == "FK CONSTRAINT"
+        {
+            defined
+                .not_compared
+                .push(format!("{name}: what it refers to was not dumped"));
+        } else if !alike && difference.change == Change::Different {
+            by_others += 1;
+        } else {
+            defined.different.push(difference);
         }
     }
-    (all, notes)
-}
-
-/// Whether two texts define the same table, which inherits, but for the order of its columns.
-fn is_reordered(a: &str, b: &str) -> bool {
-    let sorted = |text: &str| {
-        let mut lines: Vec<String> = (text.lines())
-            .map(|line| line.trim_end_matches(',').to_owned())
-            .collect();
-        lines.sort_unstable();
-        lines
-    };
-    a.contains("\nINHERITS (") && sorted(a) == sorted(b)
+    if in_other_words > 0 {
+        defined.notes.push(format!(
+            "{in_other_words} definitions have casts or parentheses in other places, as PostgreSQL prints them once it has read what it printed"
+        ));
+    }
+    if by_others > 0 {
+        defined.not_compared.push(format!(
+            "{by_others} definitions, which read otherwise than in the snapshot: that was printed by pg_dump {} of PostgreSQL {}, this by {} of {}",
+            source.pg_dump_version,
+            source.server_version,
+            origin.pg_dump.major(),
+            origin.server_version.1
+        ));
+    }
+    defined
 }
 
 /// Leaves out what was left out of the statements.
@@ -367,20 +395,5 @@ fn as_rendered(entries: &mut Vec<TocEntry>, render: RenderOptions) {
         if render.no_tablespaces {
             entry.tablespace = None;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_reordered;
-
-    #[test]
-    fn only_children_may_have_their_columns_in_another_order() {
-        let child = "CREATE TABLE c (\n    a integer,\n    b text\n)\nINHERITS (p);";
-        let other = "CREATE TABLE c (\n    b text,\n    a integer\n)\nINHERITS (p);";
-        assert!(is_reordered(child, other));
-        assert!(!is_reordered(child, &other.replace("integer", "bigint")));
-        let alone = |text: &str| text.replace("\nINHERITS (p)", "");
-        assert!(!is_reordered(&alone(child), &alone(other)));
     }
 }

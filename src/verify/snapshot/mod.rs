@@ -3,6 +3,7 @@
 
 mod content;
 mod large_objects;
+mod printed;
 mod sample;
 mod scratch;
 mod server;
@@ -23,7 +24,6 @@ use crate::schema::statements::RenderOptions;
 use crate::verify::compare::{CompareError, EntryDifference, SequenceDifference, TableComparison};
 
 pub use sample::Sampled;
-pub use scratch::PREFIX;
 pub use server::{Ephemeral, EphemeralError};
 
 /// What a verification is asked to do.
@@ -181,6 +181,19 @@ pub enum VerifyError {
     /// There is no throw-away server.
     #[error(transparent)]
     Ephemeral(#[from] EphemeralError),
+    /// The server, or the storage, gave up in the middle of it: that says nothing of the snapshot.
+    #[error(
+        "nothing is known of the snapshot, as the restore broke off for another reason: {0}\nhint: try again"
+    )]
+    Trouble(String),
+    /// A snapshot that cannot be restored alone.
+    #[error(
+        "this snapshot has no definition of its database (it is of rows only, or of a section), so it is not restored by itself\nhint: restore it into a database that has the definitions, and compare: verify --restored -d DATABASE"
+    )]
+    NoDefinitions,
+    /// Roles could not be restored.
+    #[error("roles could not be restored on the throw-away server\n{}", .0.join("\n"))]
+    Globals(Vec<String>),
     /// A snapshot of roles and tablespaces alone.
     #[error(
         "this snapshot holds roles and tablespaces only, so there is no database to verify\nhint: restore it with --dry-run to see what it would do"
@@ -192,7 +205,7 @@ pub enum VerifyError {
     )]
     Several,
     /// The user asked to stop.
-    #[error("interrupted: the scratch database was dropped, and nothing is known of the snapshot")]
+    #[error("interrupted: nothing is known of the snapshot")]
     Interrupted,
 }
 
@@ -375,6 +388,10 @@ impl Run<'_> {
         conn: &mut Connection,
         verified: &mut Verified,
     ) -> Result<(), Stop> {
+        let mut entries = opened.graph.database.iter().map(|&n| &opened.entries[n]);
+        if !entries.any(|entry| entry.desc == "DATABASE") {
+            return Err(VerifyError::NoDefinitions.into());
+        }
         if self.ephemeral {
             server::create_roles(opened, &self.restore_options(self.settings.clone()), conn)?;
         }
@@ -399,15 +416,26 @@ impl Run<'_> {
         let result = match result {
             Ok(report) => {
                 verified.bytes = report.payload_bytes;
-                let failures = report.failures.iter().map(ToString::to_string);
-                let failures: Vec<String> = failures.chain(report.left_out).collect();
-                if !failures.is_empty() {
-                    verified.failed = Some(failures.join("\n"));
+                let failures: Vec<String> =
+                    report.failures.iter().map(ToString::to_string).collect();
+                if let Some(trouble) = failures.iter().find(|text| is_of_server(text)) {
+                    Err(VerifyError::Trouble(trouble.clone()).into())
+                } else {
+                    if !failures.is_empty() {
+                        verified.failed = Some(failures.join("\n"));
+                    }
+                    let rows = self.options.sample.is_none();
+                    let compared = self.compare(opened, &settings, rows, verified);
+                    // What was known not to come along before anything was done.
+                    verified.differences.not_compared.extend(report.left_out);
+                    compared
                 }
-                self.compare(opened, &settings, self.options.sample.is_none(), verified)
             }
             // Nothing was touched: this server lacks something.
             Err(error @ RestoreError::Refused(_)) => Err(refused(opened)(error).into()),
+            Err(error) if is_of_server(&error.to_string()) => {
+                Err(VerifyError::Trouble(error.to_string()).into())
+            }
             Err(error) => Err(Stop::Snapshot(error)),
         };
         scratch.drop(conn, self.settings, self.progress);
@@ -515,6 +543,15 @@ impl<E: Into<VerifyError>> From<E> for Stop {
     fn from(error: E) -> Self {
         Self::Here(error.into())
     }
+}
+
+/// Whether a message is of a server or a storage that gave up, rather than of what was to be restored: a lost connection
+/// (class 08), no resources (53), an intervention (57), trouble of the system (58).
+fn is_of_server(text: &str) -> bool {
+    let class = |class: &str| text.contains(&format!("({class}"));
+    ["08", "53", "57P", "58"].into_iter().any(class)
+        || text.contains("connection to server")
+        || text.contains("no longer usable")
 }
 
 fn refused(opened: &Opened) -> impl FnOnce(RestoreError) -> VerifyError + use<> {

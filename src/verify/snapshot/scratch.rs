@@ -1,13 +1,10 @@
 //! Databases that are made to be dropped.
 
 use crate::pg::catalog::quote_ident;
-use crate::pg::{Connection, Error, Settings};
+use crate::pg::{Connection, Error, SCRATCH_PREFIX, Settings, session_options};
 use crate::progress::Progress;
 use crate::repo::SnapshotId;
 use crate::restore::{self, Opened, RestoreError, RestoreOptions};
-
-/// What the name of each begins with.
-pub const PREFIX: &str = "pgtide_verify_";
 
 /// A scratch database.
 pub struct Scratch {
@@ -24,7 +21,7 @@ impl Scratch {
         conn: &mut Connection,
         keep: bool,
     ) -> Result<Self, RestoreError> {
-        let name = format!("{PREFIX}{id:.8}_{:08x}", rand::random::<u32>());
+        let name = format!("{SCRATCH_PREFIX}{id:.8}_{:08x}", rand::random::<u32>());
         restore::create_database(opened, options, &name, conn)?;
         Ok(Self { name, keep })
     }
@@ -42,10 +39,15 @@ impl Scratch {
         }
         // With its sessions: TimescaleDB's, or one that was interrupted and has not noticed yet.
         let sql = format!("DROP DATABASE {} WITH (FORCE)", quote_ident(&self.name));
-        let dropped = self
-            .drop_subscriptions(settings)
-            .and_then(|()| conn.execute(&sql));
-        if let Err(error) = dropped {
+        let subscriptions = self.drop_subscriptions(settings);
+        let dropped = conn.execute(&sql).or_else(|error| {
+            if conn.is_usable() {
+                return Err(error);
+            }
+            // The session did not live as long as the restore.
+            settings.connect(&session_options())?.execute(&sql)
+        });
+        if let Err(error) = dropped.map_err(|error| subscriptions.err().unwrap_or(error)) {
             progress.note(&format!(
                 "the scratch database {} stays behind, and is to be dropped by hand: {error}",
                 self.name
@@ -58,7 +60,7 @@ impl Scratch {
     fn drop_subscriptions(&self, settings: &Settings) -> Result<(), Error> {
         let mut conn = settings
             .with_dbname(&self.name)
-            .connect(&crate::pg::session_options())?;
+            .connect(&session_options())?;
         let rows = conn.query(
             "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
              WHERE d.datname = pg_catalog.current_database()",

@@ -119,6 +119,8 @@ impl Ephemeral {
                 command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
             }
             command
+                // A signal from the terminal is for pgtide, which ends the server.
+                .process_group(0)
                 .current_dir(place.path())
                 .env_clear()
                 .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -303,10 +305,11 @@ pub(super) fn restore_globals(
         },
     };
     let report = restore.run(interrupt, progress).map_err(cluster)?;
-    for failure in report.failures {
-        progress.note(&failure.to_string());
+    let failures: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(VerifyError::Globals(failures)),
     }
-    Ok(())
 }
 
 fn cluster(source: restore::RestoreError) -> VerifyError {
