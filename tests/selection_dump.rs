@@ -544,3 +544,26 @@ fn a_hypertable_is_chosen_and_left_out_with_its_chunks() {
         source.sql("SELECT count(*), sum(v) FROM metrics WHERE device = 3")
     );
 }
+
+#[test]
+fn the_sequence_of_a_serial_column_goes_with_its_table() {
+    let Some(server) = any_server() else { return };
+    let source = server.empty("select_serial");
+    source.sql(
+        "CREATE TABLE stays (id serial PRIMARY KEY, what text);
+         CREATE TABLE goes (id serial PRIMARY KEY, always int GENERATED ALWAYS AS IDENTITY);
+         CREATE SEQUENCE alone;
+         INSERT INTO stays (what) SELECT 'x' FROM generate_series(1, 7); INSERT INTO goes DEFAULT VALUES; SELECT nextval('alone')",
+    );
+    let repo = Repo::new();
+    let id = repo.dump(&source, &["-T", "goes"]);
+    let target = server.empty("select_serial_r");
+    repo.restore(&id, &target, &[]);
+    let sequences =
+        "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relkind = 'S'";
+    assert_eq!(target.sql(sequences), "alone stays_id_seq");
+    assert_eq!(target.sql("SELECT nextval('stays_id_seq')"), "8");
+    let clone = server.empty("select_serial_c");
+    common::program::try_clone(&source, &clone, &["-T", "goes"]).expect(0);
+    assert_eq!(clone.sql(sequences), "alone stays_id_seq");
+}

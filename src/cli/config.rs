@@ -143,8 +143,12 @@ fn init(args: &Init) -> Outcome {
     }
     write(&path, &text)?;
     outln!("wrote {}", path.display());
+    let encrypt = match &starter.password_file {
+        Some(file) => format!(" --encrypt --repo-password-file {file}"),
+        None => String::new(),
+    };
     outln!(
-        "next: pgtide init --repo {} (once), pgtide doctor, pgtide run nightly",
+        "next: pgtide init --repo {}{encrypt} (once), pgtide doctor, pgtide run nightly",
         starter.repository
     );
     Ok(Exit::Done)

@@ -79,9 +79,6 @@ fn show(report: &Report, quiet: bool) {
             }
         }
     }
-    for anomaly in &details.anomalies {
-        eprintln!("not as usual: {anomaly}");
-    }
     for step in &details.steps {
         if let Some(error) = &step.error {
             eprintln!("{}: {}", step.step, error.replace('\n', "\n  "));

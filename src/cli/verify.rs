@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     rto: Option<Wait>,
     /// Restore definitions only, and look at so much of the blocks of rows, taken at random: for huge databases
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", conflicts_with = "rto")]
     sample: Option<Percent>,
     /// A query on the restored database whose first value must be neither false, nor 0, nor nothing; or, as 'QUERY => ANSWER',
     /// that answer (repeatable)

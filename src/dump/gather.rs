@@ -88,7 +88,7 @@ impl Run<'_> {
         };
 
         let halt = || holding.halt();
-        let (mut archive, sequences) = std::thread::scope(|scope| {
+        let (mut archive, mut sequences) = std::thread::scope(|scope| {
             let schema = scope.spawn(|| origin.schema().inspect_err(|_| halt()));
             // Each has a receiver of its own, and nobody else has one: should all of them die, no reader waits for ever.
             let encoders: Vec<_> = (0..jobs)
@@ -138,6 +138,8 @@ impl Run<'_> {
             Ok::<_, DumpError>((schema?, sequences?))
         })?;
         let gone = origin.keep_chosen(&mut archive)?;
+        // That of a serial column goes with its table.
+        sequences.retain(|sequence| !gone.contains(&sequence.key()));
 
         let mut without_rows = plan.without_rows.clone();
         without_rows.retain(|name| !gone.contains(name));

@@ -554,6 +554,22 @@ impl Worker {
     pub fn signal(&self, signal: Signal) {
         // It may have ended, and nobody has asked for it yet: the number is still its own.
         let _ = kill(self.pid, signal);
+        // A thread that is in the kernel, syncing a file, stops when that is done: until then it is not frozen.
+        while signal == Signal::SIGSTOP && self.has_running_threads() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether one of its threads is neither stopped nor ended.
+    fn has_running_threads(&self) -> bool {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.pid)) else {
+            return false;
+        };
+        let states = tasks.flatten().filter_map(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            stat.rsplit_once(") ")?.1.chars().next()
+        });
+        states.into_iter().any(|state| !"TtZX".contains(state))
     }
 
     /// Kills it, wherever it is.

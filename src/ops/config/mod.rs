@@ -362,9 +362,11 @@ impl Config {
 
     /// A path of the file, which is relative to the file's directory.
     fn absolute(&self, path: &Path) -> PathBuf {
-        let directory = self.path.parent().unwrap_or(Path::new(""));
-        let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-        directory.join(path)
+        let file = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        match file.parent() {
+            Some(directory) => directory.join(path),
+            None => path.to_owned(),
+        }
     }
 }
 

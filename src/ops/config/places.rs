@@ -159,8 +159,8 @@ impl Config {
             connection: keys.connection.0.clone(),
             password: self.secret(keys.password.as_ref()),
             role: text(&keys.role),
-            pg_dump: text(&keys.pg_dump),
-            pg_dumpall: text(&keys.pg_dumpall),
+            pg_dump: text(&keys.pg_dump).or_else(|| environment("PGTIDE_PG_DUMP")),
+            pg_dumpall: text(&keys.pg_dumpall).or_else(|| environment("PGTIDE_PG_DUMPALL")),
         })
     }
 

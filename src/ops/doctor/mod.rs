@@ -108,6 +108,12 @@ pub fn look(config: &Config, profiles: &[Profile]) -> Findings {
         }
         if let Some(verify) = &profile.verify {
             found.about(format!("verification of {}", profile.name));
+            if profile.repository.open().is_ok_and(|repo| !repo.can_read()) {
+                found.wrong(
+                    "the key of the repository does not read, so nothing can be restored with it",
+                    "verify where a key that reads is at hand, and leave verify out of this profile",
+                );
+            }
             match &verify.server {
                 VerifyServer::Source(source) => server::target(source, facts.as_ref(), &mut found),
                 VerifyServer::Ephemeral => here::programs(facts.as_ref(), &mut found),

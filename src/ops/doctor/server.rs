@@ -273,7 +273,7 @@ fn database(
             "{name}: all of its {} can be read, {}",
             text::plural(
                 tables.unsigned_abs(),
-                "table and sequence",
+                "table or sequence",
                 "tables and sequences"
             ),
             text::bytes(size.unsigned_abs())

@@ -27,8 +27,9 @@ pub fn publish(
     gauges.run(profile, report);
     // What only the repository knows stays as it was, where the repository cannot be asked.
     let state = repo.map(|repo| State::load(profile, repo));
-    if let Some(Ok(state)) = &state {
-        gauges.state(state);
+    match &state {
+        Some(Ok(state)) => gauges.state(state),
+        _ => gauges.reachable(profile, false),
     }
     let text = gauges.text();
     let mut done = Vec::new();

@@ -29,6 +29,7 @@ use super::config::{Config, PlaceError, Profile};
 use super::exit::Exit;
 use super::metrics;
 use super::notify::{Channel, Event};
+use super::text;
 
 pub use anomaly::{overdue, span};
 pub use lock::LockError;
@@ -489,7 +490,9 @@ impl Run<'_> {
         {
             if !dumped || interrupted {
                 self.skip(Step::Verify, "nothing was dumped");
-            } else if !past.is_due(Step::Verify, verify.every, now) {
+            } else if !self.choice.only.contains(&Step::Verify)
+                && !past.is_due(Step::Verify, verify.every, now)
+            {
                 self.skip(Step::Verify, "not due yet");
             } else {
                 self.step(Step::Verify, |run| run.verify(repo, verify));
@@ -514,20 +517,32 @@ impl Run<'_> {
                     self.step(Step::Forget, |run| {
                         let removed = run.forget(repo, policy)?;
                         run.details.forgotten = removed;
-                        Ok(Done::well(format!("{removed} snapshots removed")))
+                        Ok(Done::well(format!(
+                            "{} removed",
+                            text::plural(removed, "snapshot", "snapshots")
+                        )))
                     });
-                    if profile.prune && self.choice.has(Step::Prune) && self.did(Step::Forget) {
-                        self.step(Step::Prune, |run| run.prune(repo));
-                    }
                 }
             }
+        }
+        // Forgetting is what makes something free; alone it may be asked for as well.
+        let forgot = self.did(Step::Forget) || !self.choice.has(Step::Forget);
+        if keep.is_some()
+            && profile.prune
+            && forgot
+            && self.choice.has(Step::Prune)
+            && !self.night.interrupt.raised()
+        {
+            self.step(Step::Prune, |run| run.prune(repo));
         }
         if let Some(check) = profile.check.filter(|_| self.choice.has(Step::Check)) {
             match () {
                 () if self.night.interrupt.raised() => {
                     self.skip(Step::Check, "the run was stopped")
                 }
-                () if !past.is_due(Step::Check, check.every, now) => {
+                () if !self.choice.only.contains(&Step::Check)
+                    && !past.is_due(Step::Check, check.every, now) =>
+                {
                     self.skip(Step::Check, "not due yet");
                 }
                 () => self.step(Step::Check, |run| run.check(repo, check)),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::ops::exit::Exit;
 use crate::ops::retention::TOLERANCE;
 use crate::ops::verified;
 use crate::repo::{Outcome, RepoError, Repository, RunRecord};
@@ -55,6 +56,8 @@ impl Past {
         let runs = records
             .into_iter()
             .filter(|record| record.started <= latest)
+            // One that found another at work did nothing.
+            .filter(|record| record.exit != Exit::Busy as u8)
             .filter(|record| record.command == "run" && record.profile.as_deref() == Some(profile))
             .map(|record| PastRun {
                 // Of another version of pgtide, which may have said it otherwise.

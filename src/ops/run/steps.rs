@@ -291,7 +291,7 @@ impl Run<'_> {
                     "not all was compared\n{}",
                     found.not_compared.join("\n")
                 )),
-                (true, true) => None,
+                (true, true) => (!found.in_time).then(|| found.line()),
             },
         };
         self.details.verified = Some(found);

@@ -76,8 +76,9 @@ impl Definitions {
     /// content, as in a `pg_dump` without `--create`.
     pub fn read(side: &Origin<'_>) -> Result<Self, DumpError> {
         let mut archive = side.schema()?;
-        let sequences = side.sequences(&archive)?;
-        side.keep_chosen(&mut archive)?;
+        let mut sequences = side.sequences(&archive)?;
+        let gone = side.keep_chosen(&mut archive)?;
+        sequences.retain(|sequence| !gone.contains(&sequence.key()));
         archive.entries.retain(|e| !statements::is_database(e));
         Ok(Self {
             entries: archive.entries,

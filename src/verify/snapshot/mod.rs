@@ -191,6 +191,11 @@ pub enum VerifyError {
         "this snapshot has no definition of its database (it is of rows only, or of a section), so it is not restored by itself\nhint: restore it into a database that has the definitions, and compare: verify --restored -d DATABASE"
     )]
     NoDefinitions,
+    /// The key writes only.
+    #[error(
+        "the key of this repository writes and maintains, and does not read, so nothing can be restored with it\nhint: verify where a key that reads is at hand, from the same repository or a copy"
+    )]
+    CannotRead,
     /// Roles could not be restored.
     #[error("roles could not be restored on the throw-away server\n{}", .0.join("\n"))]
     Globals(Vec<String>),
@@ -241,6 +246,9 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<Report, VerifyError> {
     let began = Instant::now();
+    if !repo.can_read() {
+        return Err(VerifyError::CannotRead);
+    }
     let members: Vec<(SnapshotId, Snapshot)> = match snapshot.databases() {
         None => vec![(id, snapshot.clone())],
         Some([]) => return Err(VerifyError::OnlyGlobals),
