@@ -108,11 +108,16 @@ fn line(step: &StepReport) -> String {
         Some(_) => render::seconds(step.seconds),
         None => String::new(),
     };
+    let error = step.error.iter().flat_map(|error| error.lines().next());
+    let said: String = match step.summary.is_empty() {
+        true => error.collect(),
+        // A hook may say more than a line.
+        false => step.summary.replace('\n', " "),
+    };
     let line = format!(
-        "{:<10} {:<7} {took:>9}  {}",
+        "{:<10} {:<7} {took:>9}  {said}",
         step.step,
-        word(step.outcome),
-        step.summary
+        word(step.outcome)
     );
     line.trim_end().to_owned()
 }
