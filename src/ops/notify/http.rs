@@ -74,13 +74,5 @@ pub fn post(url: &str, kind: &str, text: &str) -> Result<(), String> {
 
 /// What went wrong, without the URL.
 fn cause(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut texts = vec![error.to_string()];
-    let mut next = std::error::Error::source(&error);
-    while let Some(error) = next {
-        texts.push(error.to_string());
-        next = error.source();
-    }
-    texts.dedup();
-    texts.join(": ")
+    super::causes(&error.without_url())
 }

@@ -77,16 +77,10 @@ impl Mail {
             message = message.to(to.clone());
         }
         let message = message.body(body).map_err(|error| error.to_string())?;
-        self.transport()?.send(&message).map(drop).map_err(|error| {
-            let mut texts = vec![error.to_string()];
-            let mut next = std::error::Error::source(&error);
-            while let Some(error) = next {
-                texts.push(error.to_string());
-                next = error.source();
-            }
-            texts.dedup();
-            texts.join(": ")
-        })
+        self.transport()?
+            .send(&message)
+            .map(drop)
+            .map_err(|error| super::causes(&error))
     }
 
     fn transport(&self) -> Result<SmtpTransport, String> {
