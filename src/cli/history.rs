@@ -114,10 +114,8 @@ fn log(runs: &[(ObjectId, RunRecord)], wanted: &str) -> Outcome {
 
 fn of_run(id: ObjectId, run: &RunRecord) -> Entry {
     let snapshots = ids(&run.snapshots);
-    let error = run
-        .error
-        .iter()
-        .map(|error| error.lines().next().unwrap_or_default().to_owned());
+    let error = run.error.iter();
+    let error = error.map(|error| render::first_line(error).to_owned());
     let target = run.target.iter().map(|target| match run.command.as_str() {
         "run" => format!("of {target}"),
         _ => format!("on {target}"),

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 
-pub use pgtide::ops::text::{bytes, count, plural, seconds};
+pub use pgtide::ops::text::{bytes, count, first_line, plural, seconds};
 use pgtide::repo::model::Source;
 use pgtide::repo::{Protection, SnapshotId};
 

@@ -27,7 +27,7 @@ pub fn run(args: &Args) -> Outcome {
     let looked: Vec<_> = profiles(&config, &args.profiles)?
         .iter()
         .map(|profile| {
-            let state = (profile.repository.open()).and_then(|repo| State::load(profile, &repo));
+            let state = State::of(profile);
             (
                 profile.name.clone(),
                 state.map_err(|error| error.to_string()),

@@ -24,7 +24,7 @@ pub fn run(args: &Args) -> Outcome {
     let mut worst = Health::Well;
     let mut documents = Vec::new();
     for (number, profile) in profiles(&config, &args.profiles)?.iter().enumerate() {
-        let state = (profile.repository.open()).and_then(|repo| State::load(profile, &repo));
+        let state = State::of(profile);
         if number > 0 && !args.json {
             outln!("");
         }

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::config::{PlaceError, Profile};
-use super::run::{Database, Past, overdue};
+use super::run::{Past, overdue, span};
+use super::text;
 use super::verified;
 use crate::repo::model::Snapshot;
 use crate::repo::{Outcome, Repository, SnapshotId};
@@ -65,6 +66,11 @@ pub struct State {
 }
 
 impl State {
+    /// Opens the repository of a profile, and looks at it.
+    pub fn of(profile: &Profile) -> Result<Self, PlaceError> {
+        Self::load(profile, &profile.repository.open()?)
+    }
+
     /// Looks at the repository of a profile.
     pub fn load(profile: &Profile, repo: &Repository) -> Result<Self, PlaceError> {
         let past = Past::load(repo, &profile.name)?;
@@ -105,11 +111,6 @@ impl State {
         self.past.last_success().map(|run| run.record.started)
     }
 
-    /// What the last run has of its databases.
-    pub fn databases(&self) -> &[Database] {
-        self.past.last().map_or(&[], |run| &run.details.databases)
-    }
-
     /// What the last verification found, and when.
     pub fn verified(&self) -> Option<(Timestamp, &verified::Summary)> {
         self.past.last_verified()
@@ -142,7 +143,7 @@ impl State {
                 None => found.push((Health::Bad, "everything was never dumped".to_owned())),
                 Some(last) => {
                     if let Some(ago) = overdue(last, every, self.now) {
-                        let ago = super::run::span(ago);
+                        let ago = span(ago);
                         found.push((Health::Bad, format!("the last good dump is {ago} old")));
                     }
                 }
@@ -159,7 +160,7 @@ impl State {
                 }
                 Some((at, _)) => {
                     if let Some(ago) = verify.every.and_then(|every| overdue(at, every, self.now)) {
-                        let ago = super::run::span(ago);
+                        let ago = span(ago);
                         found.push((
                             Health::Warning,
                             format!("the last verification is {ago} old"),
@@ -169,7 +170,7 @@ impl State {
             }
         }
         let anomalies = last.details.anomalies.iter();
-        found.extend(anomalies.map(|text| (Health::Warning, first_line(text))));
+        found.extend(anomalies.map(|text| (Health::Warning, text::first_line(text).to_owned())));
         found.sort_by(|(a, _), (b, _)| b.cmp(a));
         let worst = found.first().map_or(Health::Well, |(health, _)| *health);
         (worst, found.into_iter().map(|(_, text)| text).collect())
@@ -178,11 +179,7 @@ impl State {
 
 fn line(what: &str, error: &Option<String>) -> String {
     match error {
-        Some(error) => format!("{what}: {}", first_line(error)),
+        Some(error) => format!("{what}: {}", text::first_line(error)),
         None => what.to_owned(),
     }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
 }

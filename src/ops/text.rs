@@ -1,4 +1,4 @@
-//! Numbers for people: for messages, mails, reports and the terminal alike.
+//! Numbers and messages for people: for messages, mails, reports and the terminal alike.
 
 /// Bytes with a unit: `217 MB`. Powers of 1000, as disks and networks are sold.
 pub fn bytes(bytes: u64) -> String {
@@ -31,6 +31,11 @@ pub fn count(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// The first line: of an error, what went wrong without what to do about it.
+pub fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// Seconds with a unit: `5.7 s`, `2 min 05 s`.

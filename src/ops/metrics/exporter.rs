@@ -151,8 +151,7 @@ async fn answer(
 fn metrics(profiles: &[Profile]) -> String {
     let mut gauges = Gauges::default();
     for profile in profiles {
-        let state = (profile.repository.open()).and_then(|repo| State::load(profile, &repo));
-        match state {
+        match State::of(profile) {
             Ok(state) => {
                 gauges.state(&state);
                 gauges.past(&state);

@@ -222,10 +222,7 @@ impl Channel {
             Kind::Slack { url, text } => {
                 let url = url.get()?;
                 let body = json!({"text": template::render(text, document)?}).to_string();
-                http::send(&|client| {
-                    let request = client.post(&url).header("content-type", "application/json");
-                    request.body(body.clone())
-                })
+                http::post(&url, "application/json", &body)
             }
             Kind::Ntfy { url, token, text } => {
                 let (url, title) = (url.get()?, title()?);

@@ -50,8 +50,7 @@ fn environment() -> Environment<'static> {
     environment.add_filter("count", |number: u64| text::count(number));
     environment.add_filter("duration", |seconds: f64| text::seconds(seconds));
     environment.add_filter("line", |value: Value| {
-        let text = value.as_str().unwrap_or_default();
-        text.lines().next().unwrap_or_default().to_owned()
+        text::first_line(value.as_str().unwrap_or_default()).to_owned()
     });
     environment.add_filter("format", format);
     environment

@@ -252,11 +252,7 @@ fn days(state: &State, zone: &TimeZone) -> BTreeMap<jiff::civil::Date, Day> {
         let date = run.record.started.to_zoned(zone.clone()).date();
         let outcome = run.record.outcome;
         let told = match &run.record.error {
-            Some(error) => format!(
-                "{}: {}",
-                word(outcome),
-                error.lines().next().unwrap_or_default()
-            ),
+            Some(error) => format!("{}: {}", word(outcome), text::first_line(error)),
             None => format!(
                 "{} in {}",
                 word(outcome),

@@ -147,6 +147,19 @@ impl Done {
             error: None,
         }
     }
+
+    /// Done, but for what is wrong, if anything is.
+    fn but_for(wrong: &[String], summary: impl Into<String>) -> Self {
+        let done = Self::well(summary);
+        if wrong.is_empty() {
+            return done;
+        }
+        Self {
+            exit: Exit::Partly,
+            error: Some(wrong.join("\n")),
+            ..done
+        }
+    }
 }
 
 /// Runs a profile. An error only where the configuration does not make one: everything else is in the report, has been
@@ -230,11 +243,7 @@ pub fn run(
             Ok(None) => {}
             Ok(Some(summary)) => run.step(Step::Metrics, |_| Ok(Done::well(summary))),
             Err(message) => run.step(Step::Metrics, |_| {
-                Ok(Done {
-                    exit: Exit::Partly,
-                    summary: "not written".to_owned(),
-                    error: Some(message),
-                })
+                Ok(Done::but_for(&[message], "not written"))
             }),
         }
     }
@@ -292,15 +301,7 @@ fn tell(channels: &[Channel], event: &Event, night: &Night<'_>, run: &mut Run<'_
             true => "nobody".to_owned(),
             false => told.join(", "),
         };
-        Ok(Done {
-            exit: if failed.is_empty() {
-                Exit::Done
-            } else {
-                Exit::Partly
-            },
-            summary,
-            error: (!failed.is_empty()).then(|| failed.join("\n")),
-        })
+        Ok(Done::but_for(&failed, summary))
     });
 }
 
@@ -381,19 +382,11 @@ impl Run<'_> {
         });
     }
 
-    /// Whether a step was begun and all of it done.
-    fn did(&self, step: Step) -> bool {
-        let mut steps = self.details.steps.iter();
-        steps.any(|report| report.step == step && report.outcome == Some(Outcome::Done))
-    }
-
-    fn begun(&self, step: Step) -> bool {
-        let mut steps = self.details.steps.iter();
-        steps.any(|report| report.step == step && report.outcome.is_some())
-    }
-
-    fn failed(&self, step: Step) -> bool {
-        self.begun(step) && !self.did(step)
+    /// Takes down what is odd: told now, in the log, and in the report.
+    fn odd(&mut self, step: Step, text: String) {
+        self.night.progress.note(&text);
+        self.night.log.add(Level::Warning, step, &*text);
+        self.details.anomalies.push(text);
     }
 
     /// What was done so far.

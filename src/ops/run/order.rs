@@ -1,16 +1,15 @@
 //! The order of the steps, and which of them keep others from being done.
 
 use crate::dump::DumpOptions;
-use crate::ops::exit::Exit;
 use crate::ops::text;
-use crate::repo::{Level, Outcome, Repository, RunRecord};
+use crate::repo::{Outcome, Repository, RunRecord};
 
 use super::past::Past;
 use super::report::{Step, StepReport};
 use super::{Broken, Done, Run, anomaly, hook_environment, hooks, preflight, steps};
 
 impl Run<'_> {
-    /// All steps up to the copy. The repository, if it could be opened.
+    /// All steps but those that tell of the run. The repository, if it could be opened.
     pub(super) fn all(&mut self, record: &RunRecord) -> Option<Repository> {
         let profile = self.night.profile;
         let mut ready = None;
@@ -24,25 +23,14 @@ impl Run<'_> {
             run.details.anomalies.extend(late);
             let found = preflight::look(run.night, &opened, &options, &past)?;
             for warning in found.warnings {
-                run.night.progress.note(&warning);
-                run.night
-                    .log
-                    .add(Level::Warning, Step::Preflight, &*warning);
-                run.details.anomalies.push(warning);
+                run.odd(Step::Preflight, warning);
             }
             run.may_forget = !found.clock_wrong && !found.long_ago;
             ready = Some((opened, options, past));
-            Ok(Done {
-                exit: if found.clock_wrong {
-                    Exit::Partly
-                } else {
-                    Exit::Done
-                },
-                error: found.clock_wrong.then(|| {
-                    "the clock of this host cannot be right: nothing is removed tonight".to_owned()
-                }),
-                summary: found.summary,
-            })
+            let wrong = found.clock_wrong.then(|| {
+                "the clock of this host cannot be right: nothing is removed tonight".to_owned()
+            });
+            Ok(Done::but_for(wrong.as_slice(), found.summary))
         });
         if let Some(command) = &profile.hooks.before
             && self.choice.has(Step::Before)
@@ -71,7 +59,8 @@ impl Run<'_> {
         let Some((opened, options, past)) = ready else {
             return repo;
         };
-        if self.failed(Step::Before) {
+        let before = self.details.step(Step::Before);
+        if before.is_some_and(|report| report.outcome != Some(Outcome::Done)) {
             self.skip(Step::Dump, "the command before failed");
             return repo;
         }
@@ -86,12 +75,9 @@ impl Run<'_> {
             self.step(Step::Dump, |run| run.dump(repo, options));
             let odd = anomaly::of_databases(&self.details.databases, past, &profile.anomaly);
             for anomaly in odd {
-                self.night.progress.note(&anomaly);
-                self.night.log.add(Level::Warning, Step::Dump, &*anomaly);
-                self.details.anomalies.push(anomaly);
+                self.odd(Step::Dump, anomaly);
             }
-        }
-        if !self.choice.has(Step::Dump) {
+        } else {
             self.take_last(repo, past);
         }
         let dumped = self.stored.is_some();
@@ -140,7 +126,9 @@ impl Run<'_> {
             }
         }
         // Forgetting is what makes something free; alone it may be asked for as well.
-        let forgot = self.did(Step::Forget) || !self.choice.has(Step::Forget);
+        let forget = self.details.step(Step::Forget);
+        let forgot = forget.is_some_and(|report| report.outcome == Some(Outcome::Done))
+            || !self.choice.has(Step::Forget);
         if keep.is_some()
             && profile.prune
             && forgot
@@ -178,16 +166,8 @@ impl Run<'_> {
 
     /// Why nothing is forgotten tonight: what is old may be all that there is.
     pub(super) fn why_not_forget(&self) -> Option<&'static str> {
-        let verify = self
-            .details
-            .steps
-            .iter()
-            .find(|report| report.step == Step::Verify);
-        let dump = self
-            .details
-            .steps
-            .iter()
-            .find(|report| report.step == Step::Dump);
+        let verify = self.details.step(Step::Verify);
+        let dump = self.details.step(Step::Dump);
         let failed = |report: Option<&StepReport>| {
             report.is_some_and(|report| report.outcome == Some(Outcome::Failed))
         };

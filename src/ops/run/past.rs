@@ -31,9 +31,9 @@ impl PastRun {
 
     /// Whether a step was done: one that failed is to be done again.
     fn did(&self, step: Step) -> bool {
-        let mut steps = self.details.steps.iter();
         let done = [Some(Outcome::Done), Some(Outcome::Partly)];
-        steps.any(|report| report.step == step && done.contains(&report.outcome))
+        let report = self.details.step(step);
+        report.is_some_and(|report| done.contains(&report.outcome))
     }
 }
 

@@ -185,6 +185,11 @@ pub struct Details {
 }
 
 impl Details {
+    /// The step, if it was looked at; none is twice in a run.
+    pub fn step(&self, step: Step) -> Option<&StepReport> {
+        self.steps.iter().find(|report| report.step == step)
+    }
+
     /// Whether there are databases, and all of them were dumped, be it without something that the role may not read.
     pub fn is_dumped(&self) -> bool {
         !self.databases.is_empty() && self.databases.iter().all(|one| one.snapshot.is_some())
@@ -227,11 +232,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// The step, if it was looked at.
-    pub fn step(&self, step: Step) -> Option<&StepReport> {
-        self.details.steps.iter().find(|report| report.step == step)
-    }
-
     /// The snapshots that were made.
     pub fn snapshots(&self) -> Vec<SnapshotId> {
         let databases = self.details.databases.iter();

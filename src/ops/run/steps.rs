@@ -208,21 +208,14 @@ impl Run<'_> {
         });
         let left_out: BTreeSet<String> = own.chain(skipped.iter().cloned()).collect();
         wrong.extend(left_out);
-        Done {
-            exit: if wrong.is_empty() {
-                Exit::Done
-            } else {
-                Exit::Partly
-            },
-            summary: format!(
-                "{}, {} rows, {} read, {} added",
-                text::plural(there.clone().count() as u64, "database", "databases"),
-                text::count(sum(|one| one.rows)),
-                text::bytes(sum(|one| one.source_bytes)),
-                text::bytes(sum(|one| one.added_bytes)),
-            ),
-            error: (!wrong.is_empty()).then(|| wrong.join("\n")),
-        }
+        let summary = format!(
+            "{}, {} rows, {} read, {} added",
+            text::plural(there.clone().count() as u64, "database", "databases"),
+            text::count(sum(|one| one.rows)),
+            text::bytes(sum(|one| one.source_bytes)),
+            text::bytes(sum(|one| one.added_bytes)),
+        );
+        Done::but_for(&wrong, summary)
     }
 
     /// Restores what was dumped, and compares it.
@@ -415,7 +408,7 @@ impl Run<'_> {
             *newest = candidate.time.max(*newest);
         }
         let ours = Candidate::of(&repo.inventory()?).into_iter();
-        let mut ids: Vec<SnapshotId> = ours
+        let mut ids: BTreeSet<SnapshotId> = ours
             .filter(|candidate| self.is_of_kind(candidate))
             .filter(|candidate| {
                 newest
@@ -426,11 +419,7 @@ impl Run<'_> {
             .collect();
         let tonight = self.stored.iter().flat_map(|stored| &stored.heads);
         ids.extend(tonight);
-        let ids: Vec<SnapshotId> = ids
-            .into_iter()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
+        let ids = Vec::from_iter(ids);
         let options = CopyOptions {
             jobs: self
                 .night
@@ -467,14 +456,6 @@ impl Run<'_> {
                 target.prune(PruneOptions::default(), &|_| ())?;
             }
         }
-        Ok(Done {
-            exit: if failed.is_empty() {
-                Exit::Done
-            } else {
-                Exit::Partly
-            },
-            summary,
-            error: (!failed.is_empty()).then(|| failed.join("\n")),
-        })
+        Ok(Done::but_for(&failed, summary))
     }
 }
